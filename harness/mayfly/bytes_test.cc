@@ -17,7 +17,8 @@ TEST(Bytes, ReadsNumbersWithUnits) {
 }
 
 TEST(Bytes, RefusesWhatIsNoSize) {
-  for (const char* text : {"", "MiB", "12 MiB", "-1", "1e3", "12QiB", "16777216TiB", "0.3B", "1..5G", ".", "1.5.5G", "nan"}) {
+  for (const char* text :
+       {"", "MiB", "12 MiB", "-1", "1e3", "12QiB", "16777216TiB", "0.3B", "1..5G", ".", "1.5.5G", "nan"}) {
     EXPECT_FALSE(Bytes::Parse(text)) << text;
   }
 }

@@ -1,4 +1,5 @@
 # Writes mayfly/capability.h from matrix/capabilities.json.   cmake -DINPUT=… -DOUTPUT=… -P capability_generator.cmake
+cmake_minimum_required(VERSION 3.25)
 file(READ ${INPUT} json)
 string(JSON count LENGTH "${json}" capabilities)
 math(EXPR last "${count} - 1")

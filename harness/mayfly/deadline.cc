@@ -1,13 +1,13 @@
 #include <mayfly/deadline.h>
 
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+
 #include <algorithm>
 #include <charconv>
 #include <climits>
 #include <cstdlib>
 #include <string_view>
-
-#include <fmt/format.h>
-#include <mayfly/errors.h>
 
 namespace mayfly {
 namespace {
@@ -44,9 +44,7 @@ int Deadline::RemainingForPoll() const {
   return static_cast<int>(std::min<int64_t>(left, INT_MAX));
 }
 
-Duration Scaled(Duration duration) {
-  return std::chrono::duration_cast<Duration>(duration * TimeoutFactor());
-}
+Duration Scaled(Duration duration) { return std::chrono::duration_cast<Duration>(duration * TimeoutFactor()); }
 
 std::string ForPeople(Duration duration) {
   double seconds = std::chrono::duration<double>(duration).count();

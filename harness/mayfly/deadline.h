@@ -7,8 +7,8 @@
 //   socket.Connect(deadline);
 //   socket.Read(deadline);
 //
-// MAYFLY_TIMEOUT_FACTOR (a number from 0.1 to 100, default 1) stretches every default wait of mayfly, for slow hosts and
-// sanitizer builds: `Scaled(30s)`. Waits that a caller gives are taken as they are.
+// MAYFLY_TIMEOUT_FACTOR (a number from 0.1 to 100, default 1) stretches every default wait of mayfly, for slow hosts
+// and sanitizer builds: `Scaled(30s)`. Waits that a caller gives are taken as they are.
 #pragma once
 
 #include <chrono>

@@ -1,7 +1,7 @@
 // A backend: what makes machines.
 //
-// A driver lives in a folder of its own below drivers/ and is linked in when MAYFLY_DRIVERS names it; nothing else in the
-// code does. To add one, implement Driver and Machine and define `std::unique_ptr<Driver> MakeDriver_<folder>()` in
+// A driver lives in a folder of its own below drivers/ and is linked in when MAYFLY_DRIVERS names it; nothing else in
+// the code does. To add one, implement Driver and Machine and define `std::unique_ptr<Driver> MakeDriver_<folder>()` in
 // namespace mayfly::internal.
 //
 //   Driver& driver = FindDriver("qemu");
@@ -11,40 +11,40 @@
 // Drivers are made once, on first use, and live as long as the process. Thread-safe.
 #pragma once
 
-#include <memory>
-#include <string>
-#include <string_view>
-#include <vector>
-
 #include <mayfly/capability.h>
 #include <mayfly/machine.h>
 #include <mayfly/sandbox.h>
 #include <mayfly/spec.h>
 
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace mayfly {
 
 // Whether this host offers a capability with a driver; where not, why, and what changes it.
 struct CapabilityReport {
-  Capability capability;
+  Capability capability{};
   bool available = false;
-  std::string reason;  // "QEMU 7.2.19", "no virtiofsd on PATH"
-  std::string fix;     // a command or a sentence; empty when nothing helps
+  std::string reason{};  // "QEMU 7.2.19", "no virtiofsd on PATH"
+  std::string fix{};     // a command or a sentence; empty when nothing helps
 };
 
 // One fact that a probe found, for `mayfly doctor`.
 struct HostCheck {
   enum class Result { kPass, kWarn, kFail };
-  std::string name;    // "kvm"
+  std::string name{};  // "kvm"
   Result result = Result::kPass;
-  std::string detail;  // "/dev/kvm opens, but a canary guest did not boot in 2.0 s"
-  std::string fix;     // empty: nothing to do
+  std::string detail{};  // "/dev/kvm opens, but a canary guest did not boot in 2.0 s"
+  std::string fix{};     // empty: nothing to do
 };
 
 struct ProbeReport {
-  bool usable = false;   // a plain VM can be booted
-  std::string version;   // "QEMU 7.2.19 (/usr/bin/qemu-system-x86_64)"
-  std::vector<HostCheck> checks;
-  std::vector<CapabilityReport> capabilities;  // one for each of AllCapabilities(), in that order
+  bool usable = false;    // a plain VM can be booted
+  std::string version{};  // "QEMU 7.2.19 (/usr/bin/qemu-system-x86_64)"
+  std::vector<HostCheck> checks{};
+  std::vector<CapabilityReport> capabilities{};  // one for each of AllCapabilities(), in that order
 };
 
 class Driver {
@@ -56,16 +56,17 @@ class Driver {
   // Looks at the host. Takes milliseconds, except where a canary guest must be booted; that verdict is cached.
   virtual ProbeReport Probe() = 0;
 
-  // Makes a machine in state Stopped from a spec that `Validate` accepts and whose image is resolved. Throws Unsupported
-  // for what this backend never has, HostLacks for what this host has not, BadSpec for values that it cannot take.
+  // Makes a machine in state Stopped from a spec that `Validate` accepts and whose image is resolved. Throws
+  // Unsupported for what this backend never has, HostLacks for what this host has not, BadSpec for values that it
+  // cannot take.
   virtual std::unique_ptr<Machine> Create(const MachineSpec& spec, Sandbox sandbox) = 0;
 };
 
 // All drivers that are linked in, in the order of MAYFLY_DRIVERS.
 const std::vector<Driver*>& AllDrivers();
 
-// The driver of that name; empty: $MAYFLY_DRIVER, else the first whose probe says that it is usable. Throws BadSpec (with
-// the known names) for an unknown one, HostLacks (with each driver's reason) when none is usable.
+// The driver of that name; empty: $MAYFLY_DRIVER, else the first whose probe says that it is usable. Throws BadSpec
+// (with the known names) for an unknown one, HostLacks (with each driver's reason) when none is usable.
 Driver& FindDriver(std::string_view name);
 
 }  // namespace mayfly

@@ -1,3 +1,4 @@
+
 #include <mayfly/errors.h>
 
 #include <utility>

@@ -1,7 +1,7 @@
 // What mayfly throws.
 //
-// Every error is an `Error`, with a class that says whose fault it is and a text that names the VM, the phase, the cause
-// and what to do next:
+// Every error is an `Error`, with a class that says whose fault it is and a text that names the VM, the phase, the
+// cause and what to do next:
 //
 //   mayfly: cannot boot 'kv-7f3a' (qemu, microvm): the guest panicked after 0.84 s, before it was ready
 //     console: Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(254,0)
@@ -17,23 +17,23 @@
 // | Timeout | something did not happen within its time | unknown |
 // | VmmDied | the virtual machine monitor ended when it should not have | the VMM's |
 //
-// Errors are values: copyable, with no reference to the VM that they tell of. Who knows more catches by reference, adds it
-// and throws on: `catch (Error& error) { error.AddNote("console: …"); throw; }`
+// Errors are values: copyable, with no reference to the VM that they tell of. Who knows more catches by reference, adds
+// it and throws on: `catch (Error& error) { error.AddNote("console: …"); throw; }`
 #pragma once
+
+#include <mayfly/capability.h>
 
 #include <exception>
 #include <string>
 #include <vector>
 
-#include <mayfly/capability.h>
-
 namespace mayfly {
 
 // The parts of an error's text. Empty parts are left out.
 struct ErrorText {
-  std::string summary;             // one line, without a full stop: what could not be done and why
-  std::vector<std::string> notes;  // facts that explain it: a console line, QEMU's last words, the probe's reason
-  std::string next_step;           // what the reader can do now
+  std::string summary{};             // one line, without a full stop: what could not be done and why
+  std::vector<std::string> notes{};  // facts that explain it: a console line, QEMU's last words, the probe's reason
+  std::string next_step{};           // what the reader can do now
 };
 
 class Error : public std::exception {

@@ -1,13 +1,15 @@
 // What happened to a VM, and when.
 //
-// Every Machine has a Timeline: an append-only list of events with the time since the VM was created. Waiting for an event
-// is how mayfly waits for anything: `timeline.WaitFor(…)` blocks until an event arrives, never by polling.
+// Every Machine has a Timeline: an append-only list of events with the time since the VM was created. Waiting for an
+// event is how mayfly waits for anything: `timeline.WaitFor(…)` blocks until an event arrives, never by polling.
 //
 //   vm.machine().timeline().Add("qemu", "RESET", "guest-reset");
 //   for (const Event& event : timeline.Events()) …
 //
 // Thread-safe.
 #pragma once
+
+#include <mayfly/deadline.h>
 
 #include <condition_variable>
 #include <functional>
@@ -17,15 +19,13 @@
 #include <string>
 #include <vector>
 
-#include <mayfly/deadline.h>
-
 namespace mayfly {
 
 struct Event {
-  Duration at{};       // since the timeline began
-  std::string source;  // "mayfly", "agent", or the driver's name
-  std::string name;    // "state", "RESET", "hello"
-  std::string detail;  // one line for people
+  Duration at{};         // since the timeline began
+  std::string source{};  // "mayfly", "agent", or the driver's name
+  std::string name{};    // "state", "RESET", "hello"
+  std::string detail{};  // one line for people
 };
 
 class Timeline {
@@ -42,7 +42,8 @@ class Timeline {
   std::optional<Event> WaitFor(const std::function<bool(const Event&)>& matches, Deadline deadline,
                                size_t from = 0) const;
 
-  // Called for each later event on the thread that adds it, outside the timeline's lock. Until the returned handle goes.
+  // Called for each later event on the thread that adds it, outside the timeline's lock. Until the returned handle
+  // goes.
   using Subscription = std::shared_ptr<const std::function<void(const Event&)>>;
   [[nodiscard]] Subscription Subscribe(std::function<void(const Event&)> callback);
 

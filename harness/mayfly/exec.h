@@ -13,6 +13,9 @@
 // `max_output` is counted and thrown away, so no guest can fill the host's memory.
 #pragma once
 
+#include <mayfly/bytes.h>
+#include <mayfly/deadline.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -25,16 +28,14 @@
 #include <string_view>
 #include <vector>
 
-#include <mayfly/bytes.h>
-#include <mayfly/deadline.h>
-
 namespace mayfly {
 
 // A command line for the guest's /bin/sh, or an argument vector.
 class Command {
  public:
-  Command(const char* shell) : Command(std::string(shell)) {}    // NOLINT(google-explicit-constructor): reads as a word
-  Command(std::string shell) : argv_{"/bin/sh", "-c", shell}, text_(std::move(shell)) {}  // NOLINT(google-explicit-constructor)
+  Command(const char* shell) : Command(std::string(shell)) {}  // NOLINT(google-explicit-constructor): reads as a word
+  Command(std::string shell)
+      : argv_{"/bin/sh", "-c", shell}, text_(std::move(shell)) {}   // NOLINT(google-explicit-constructor)
   Command(std::string_view shell) : Command(std::string(shell)) {}  // NOLINT(google-explicit-constructor)
   Command(std::initializer_list<std::string> argv) : Command(std::vector<std::string>(argv)) {}
   Command(std::vector<std::string> argv);  // NOLINT(google-explicit-constructor)
@@ -48,22 +49,22 @@ class Command {
 };
 
 struct ExecOptions {
-  std::string in;  // standard input, then end of file
-  std::map<std::string, std::string> environment;  // added to the guest's default one (PATH, HOME, LANG)
-  std::string user;               // name or number in the guest; empty: root
-  std::string working_directory;  // empty: /
-  Duration timeout = std::chrono::seconds(60);  // then SIGKILL to the process group; times MAYFLY_TIMEOUT_FACTOR
-  Bytes max_output = Bytes(16 << 20);           // kept of each stream
+  std::string in{};                                  // standard input, then end of file
+  std::map<std::string, std::string> environment{};  // added to the guest's default one (PATH, HOME, LANG)
+  std::string user{};                                // name or number in the guest; empty: root
+  std::string working_directory{};                   // empty: /
+  Duration timeout = std::chrono::seconds(60);       // then SIGKILL to the process group; times MAYFLY_TIMEOUT_FACTOR
+  Bytes max_output = Bytes(16 << 20);                // kept of each stream
 };
 
 struct ExecResult {
-  std::string command;
-  int exit_code = 0;        // meaningless when signal is not 0
-  int signal = 0;           // that ended it; 0: it exited
-  bool timed_out = false;   // mayfly killed it after its timeout
-  std::string out;
-  std::string err;
-  uint64_t dropped = 0;     // bytes of output beyond max_output
+  std::string command{};
+  int exit_code = 0;       // meaningless when signal is not 0
+  int signal = 0;          // that ended it; 0: it exited
+  bool timed_out = false;  // mayfly killed it after its timeout
+  std::string out{};
+  std::string err{};
+  uint64_t dropped = 0;  // bytes of output beyond max_output
   Duration took{};
 
   bool ok() const { return exit_code == 0 && signal == 0 && !timed_out; }
@@ -78,16 +79,16 @@ struct ExecResult {
 enum class Stream { kOut, kErr };
 
 struct StartOptions {
-  std::map<std::string, std::string> environment;
-  std::string user;
-  std::string working_directory;
-  bool open_stdin = false;       // true: WriteStdin feeds it until CloseStdin
-  bool terminal = false;         // true: on a pseudo-terminal; both outputs come as kOut
+  std::map<std::string, std::string> environment{};
+  std::string user{};
+  std::string working_directory{};
+  bool open_stdin = false;           // true: WriteStdin feeds it until CloseStdin
+  bool terminal = false;             // true: on a pseudo-terminal; both outputs come as kOut
   uint16_t rows = 24, columns = 80;  // of the terminal
   Bytes max_output = Bytes(16 << 20);
-  // Called for each piece of output, on mayfly's I/O thread, in order; it may block, which holds up the guest's writer, not
-  // other requests for long: keep it short. Output given to it is not kept.
-  std::function<void(Stream, std::string_view)> on_output;
+  // Called for each piece of output, on mayfly's I/O thread, in order; it may block, which holds up the guest's writer,
+  // not other requests for long: keep it short. Output given to it is not kept.
+  std::function<void(Stream, std::string_view)> on_output{};
 };
 
 // A command that runs in the guest. Movable; its destructor kills the command. Thread-safe, except move and destructor.
@@ -107,8 +108,8 @@ class GuestProcess {
   void Resize(uint16_t rows, uint16_t columns);
   std::string out() const;  // so far
   std::string err() const;
-  // Blocks until standard output or standard error contains `text`. Throws Timeout (with the tails), GuestFailed when it
-  // ends before that.
+  // Blocks until standard output or standard error contains `text`. Throws Timeout (with the tails), GuestFailed when
+  // it ends before that.
   void WaitForOutput(std::string_view text, Duration timeout);
   // Blocks until it has ended and all its output is here. Throws Timeout; the command goes on then. Throws VmmDied or
   // GuestFailed when the machine went away under it.

@@ -3,13 +3,16 @@
 //   Image image = ImageStore().Find("tiny");          // built when it is not in the cache yet
 //   MachineSpec resolved = ResolveImage(spec);        // boot and disks of spec.image filled in
 //
-// Recipes are JSON files (share/mayfly/images/*.json). An image's identity is the hash of all that goes into it: recipe,
-// package versions, agent; the same input gives the same bytes. The cache is $MAYFLY_CACHE_DIR, else
+// Recipes are JSON files (share/mayfly/images/*.json). An image's identity is the hash of all that goes into it:
+// recipe, package versions, agent; the same input gives the same bytes. The cache is $MAYFLY_CACHE_DIR, else
 // $XDG_CACHE_HOME/mayfly, else ~/.cache/mayfly: one directory for each identity, moved into place when complete and
 // checked against its checksums when used, so that two builds at once, a killed one or a corrupted file do no harm.
 //
 // Thread- and process-safe.
 #pragma once
+
+#include <mayfly/bytes.h>
+#include <mayfly/spec.h>
 
 #include <filesystem>
 #include <functional>
@@ -17,27 +20,24 @@
 #include <string_view>
 #include <vector>
 
-#include <mayfly/bytes.h>
-#include <mayfly/spec.h>
-
 namespace mayfly {
 
 struct Image {
-  std::string name;
-  std::string hash;  // identity, 32 hexadecimal digits
-  std::filesystem::path kernel;
-  std::filesystem::path initramfs;  // empty: none
-  std::filesystem::path root_disk;  // raw; empty: none
-  std::string command_line;         // what the image needs on the kernel's command line, without the console
+  std::string name{};
+  std::string hash{};  // identity, 32 hexadecimal digits
+  std::filesystem::path kernel{};
+  std::filesystem::path initramfs{};  // empty: none
+  std::filesystem::path root_disk{};  // raw; empty: none
+  std::string command_line{};         // what the image needs on the kernel's command line, without the console
   bool agent = true;
 };
 
 struct ImageInfo {
-  std::string name;
-  std::string description;
-  std::string hash;
+  std::string name{};
+  std::string description{};
+  std::string hash{};
   bool built = false;  // in the cache
-  Bytes size;          // of all its files when built
+  Bytes size{};        // of all its files when built
 };
 
 // Called with one line for people when a step begins: "unpack linux-image-6.1.0-56-cloud-amd64".
@@ -68,7 +68,8 @@ class ImageStore {
 // id "root") filled in; unchanged when spec.image is empty. Kernel and initramfs that the spec gives itself are kept.
 MachineSpec ResolveImage(MachineSpec spec, const Progress& progress = {});
 
-// Where recipes and the agent are: $MAYFLY_DATA_DIR, else the installed or built place. Throws HostLacks when there is none.
+// Where recipes and the agent are: $MAYFLY_DATA_DIR, else the installed or built place. Throws HostLacks when there is
+// none.
 std::filesystem::path DataDirectory();
 
 }  // namespace mayfly

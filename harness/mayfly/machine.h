@@ -1,8 +1,8 @@
 // One virtual machine of a driver.
 //
-// A Machine is the contract between mayfly and a backend: a lifecycle that every backend has, and optional operations that
-// throw `Unsupported` where a driver does not override them. Tests hold a `Vm`, which adds the guest (agent, files,
-// waits); they reach the machine under it for what the hardware does:
+// A Machine is the contract between mayfly and a backend: a lifecycle that every backend has, and optional operations
+// that throw `Unsupported` where a driver does not override them. Tests hold a `Vm`, which adds the guest (agent,
+// files, waits); they reach the machine under it for what the hardware does:
 //
 //   vm.machine().ResizeCpus(2);
 //   vm.machine().Pause();
@@ -14,9 +14,16 @@
 //
 // A stopped machine keeps its disks, so Kill and Boot again is a power cut. The destructor deletes everything.
 //
-// Threads: operations of one machine are called by one thread at a time; state(), timeline() and the waits are safe from
-// any thread. Times are real; a Duration that an operation takes is its whole allowance.
+// Threads: operations of one machine are called by one thread at a time; state(), timeline() and the waits are safe
+// from any thread. Times are real; a Duration that an operation takes is its whole allowance.
 #pragma once
+
+#include <mayfly/capability.h>
+#include <mayfly/deadline.h>
+#include <mayfly/events.h>
+#include <mayfly/internal/unique_fd.h>
+#include <mayfly/sandbox.h>
+#include <mayfly/spec.h>
 
 #include <condition_variable>
 #include <filesystem>
@@ -27,13 +34,6 @@
 #include <string>
 #include <vector>
 
-#include <mayfly/capability.h>
-#include <mayfly/deadline.h>
-#include <mayfly/events.h>
-#include <mayfly/internal/unique_fd.h>
-#include <mayfly/sandbox.h>
-#include <mayfly/spec.h>
-
 namespace mayfly {
 
 enum class MachineState { kStopped, kStarting, kRunning, kReady, kFailed };
@@ -41,19 +41,19 @@ std::string_view ToString(MachineState state);
 
 struct MachineStatus {
   MachineState state = MachineState::kStopped;
-  std::string reason;   // one line: "created", "the guest powered off", "QEMU was killed by SIGSEGV"
+  std::string reason{};  // one line: "created", "the guest powered off", "QEMU was killed by SIGSEGV"
   bool paused = false;
   friend bool operator==(const MachineStatus&, const MachineStatus&) = default;
 };
 
 // What the running machine is made of, for messages, records and evidence.
 struct MachineInfo {
-  std::string driver;             // "qemu"
-  std::string vmm;                // "QEMU 7.2.19"
-  std::string machine;            // "microvm", "q35"
-  std::string accelerator;        // "kvm", "tcg"
-  std::string accelerator_reason;  // why, where it was chosen automatically
-  std::vector<std::string> command_line;  // of the VMM process, which a person can run again
+  std::string driver{};                     // "qemu"
+  std::string vmm{};                        // "QEMU 7.2.19"
+  std::string machine{};                    // "microvm", "q35"
+  std::string accelerator{};                // "kvm", "tcg"
+  std::string accelerator_reason{};         // why, where it was chosen automatically
+  std::vector<std::string> command_line{};  // of the VMM process, which a person can run again
   pid_t pid = -1;
 };
 
@@ -77,7 +77,8 @@ class Machine {
 
   // --- State ------------------------------------------------------------------------------------------------------
   MachineStatus status() const;
-  // Blocks until `wanted` returns true for the status; throws Timeout (naming `what` is awaited) when `deadline` passes.
+  // Blocks until `wanted` returns true for the status; throws Timeout (naming `what` is awaited) when `deadline`
+  // passes.
   MachineStatus WaitForStatus(const std::function<bool(const MachineStatus&)>& wanted, std::string_view what,
                               Deadline deadline) const;
   // Called by whoever saw the guest answer (agent hello, ready line).
@@ -94,15 +95,15 @@ class Machine {
   // Resets the machine as its reset button does; the VMM process stays. State Running afterwards.
   virtual void Reset() = 0;
 
-  // The agent's byte stream, connected anew for each boot: a stream socket (virtio-serial, vsock). Nothing when the spec
-  // has no agent. Called once for each boot, after Boot.
+  // The agent's byte stream, connected anew for each boot: a stream socket (virtio-serial, vsock). Nothing when the
+  // spec has no agent. Called once for each boot, after Boot.
   virtual internal::UniqueFd ConnectAgent() = 0;
 
   // --- Optional operations: each throws Unsupported unless the driver has it ---------------------------------------
-  virtual void Pause();   // platform state.pause: vCPUs stop, time in the guest stands
+  virtual void Pause();  // vCPUs stop, and time in the guest with them
   virtual void Resume();
-  virtual void PowerButton();  // sends the button and returns
-  virtual void ResizeCpus(uint32_t cpus);  // 1 to max_cpus, else BadSpec
+  virtual void PowerButton();               // sends the button and returns
+  virtual void ResizeCpus(uint32_t cpus);   // 1 to max_cpus, else BadSpec
   virtual void ResizeMemory(Bytes memory);  // memory to max_memory, else BadSpec
   virtual void ResizeZone(const std::string& id, Bytes size);
   virtual void SetBalloon(Bytes size);

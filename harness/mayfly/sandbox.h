@@ -3,17 +3,18 @@
 //   Sandbox sandbox = Sandbox::Create("kv");
 //   sandbox.Path("qmp.sock")         // …/mayfly/p4242-x7/kv-1/qmp.sock
 //
-// It is mode 0700 and is removed with its contents by the destructor, unless `Keep` was called. When the process dies by
-// a signal instead, a janitor process that waits for the end of this process and of its VMMs removes it; should that one
-// be killed too, the next process that makes a sandbox, or `mayfly gc`, finds it: each process holds a lock on its part.
+// It is mode 0700 and is removed with its contents by the destructor, unless `Keep` was called. When the process dies
+// by a signal instead, a janitor process that waits for the end of this process and of its VMMs removes it; should that
+// one be killed too, the next process that makes a sandbox, or `mayfly gc`, finds it: each process holds a lock on its
+// part.
 //
-// Place: $MAYFLY_RUNTIME_DIR, else $XDG_RUNTIME_DIR/mayfly, else /tmp/mayfly-<uid> (made 0700 and checked to be ours).
-// Unix socket names end at 108 bytes (104 on macOS), so a runtime directory whose path leaves no room for them is refused
-// with BadSpec, which names the variable and the longest path allowed.
+// Place: $MAYFLY_RUNTIME_DIR, else $XDG_RUNTIME_DIR/mayfly, else $TMPDIR/mayfly-<uid>, else /tmp/mayfly-<uid> (made
+// 0700 and checked to be ours). Unix socket names end at 108 bytes (104 on macOS), so a runtime directory whose path
+// leaves no room for them is refused with BadSpec, which names the variable and the longest path allowed.
 #pragma once
 
 #include <filesystem>
-#include <memory>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,8 +23,8 @@ namespace mayfly {
 
 class Sandbox {
  public:
-  // Makes the directory. `name` is shortened and cleaned for use in a path. Throws BadSpec (runtime path too long or not
-  // private) and HostLacks (no space, no permission).
+  // Makes the directory. `name` is shortened and cleaned for use in a path. Throws BadSpec (runtime path too long or
+  // not private) and HostLacks (no space, no permission).
   static Sandbox Create(std::string_view name);
 
   Sandbox(Sandbox&&) noexcept;
@@ -50,9 +51,10 @@ std::filesystem::path RuntimeDirectory();
 // Removes what dead processes left in the runtime directory; returns the directories that it removed.
 std::vector<std::filesystem::path> CollectGarbage();
 
-// Ends every VMM that this process started and removes its sandboxes, then the process by `signal`. Installed for SIGINT,
-// SIGTERM and SIGHUP, on a thread of its own, by mayfly::gtest_main and the mayfly command; call it first in a main()
-// of your own, before other threads start.
-void CleanUpOnSignals();
+// Ends every VMM that this process started and removes its sandboxes, then the process by `signal`. Installed for
+// SIGINT, SIGTERM and SIGHUP, on a thread of its own, by mayfly::gtest_main and the mayfly command; call it first in a
+// main() of your own. `first` runs before, with the signal's number: to restore a terminal, to say a last word. Signals
+// that were ignored when it is called (nohup) stay ignored.
+void CleanUpOnSignals(std::function<void(int signal)> first = {});
 
 }  // namespace mayfly

@@ -15,6 +15,8 @@
 // milliseconds; what equals its default is left out, and unknown keys are errors.
 #pragma once
 
+#include <mayfly/bytes.h>
+
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -22,8 +24,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <mayfly/bytes.h>
 
 namespace mayfly {
 
@@ -39,23 +39,23 @@ struct CpuTopology {
 // Binds one vCPU to host CPUs.
 struct CpuAffinity {
   uint32_t vcpu = 0;
-  std::vector<uint32_t> host_cpus;
+  std::vector<uint32_t> host_cpus{};
   friend bool operator==(const CpuAffinity&, const CpuAffinity&) = default;
 };
 
 // A NUMA node of the guest. The sizes of all zones add up to `memory`.
 struct MemoryZone {
-  std::string id;
-  Bytes size;
-  Bytes max_size;  // 0: cannot grow
-  std::vector<uint32_t> cpus;
+  std::string id{};
+  Bytes size{};
+  Bytes max_size{};  // 0: cannot grow
+  std::vector<uint32_t> cpus{};
   bool hugepages = false;
-  std::optional<uint32_t> host_node;
+  std::optional<uint32_t> host_node{};
   friend bool operator==(const MemoryZone&, const MemoryZone&) = default;
 };
 
 struct Balloon {
-  Bytes size;  // taken from the guest at start
+  Bytes size{};  // taken from the guest at start
   bool deflate_on_oom = true;
   bool free_page_reporting = false;
   friend bool operator==(const Balloon&, const Balloon&) = default;
@@ -63,43 +63,45 @@ struct Balloon {
 
 // What the machine starts. Empty: what `image` says.
 struct BootSource {
-  std::string kernel;       // path of a kernel on the host
-  std::string initramfs;    // path
-  std::string command_line;  // appended to the image's own
-  std::string firmware;     // "uefi" for the host's UEFI build, or a path; excludes kernel and initramfs
+  std::string kernel{};        // path of a kernel on the host
+  std::string initramfs{};     // path
+  std::string command_line{};  // appended to the image's own
+  std::string firmware{};      // "uefi" for the host's UEFI build, or a path; excludes kernel and initramfs
   friend bool operator==(const BootSource&, const BootSource&) = default;
 };
 
 enum class DiskFormat { kRaw, kQcow2 };
 // What a guest's flush and the host's page cache mean for a disk.
 // kWriteback: flushes reach the host's disk. kNone: past the host's page cache. kWritethrough: each write is flushed.
-// kUnsafe: flushes are ignored; a killed VMM loses nothing, a host's power cut may. Right for disks that go after the test.
+// kUnsafe: flushes are ignored; a killed VMM loses nothing, a host's power cut may. Right for disks that go after the
+// test.
 enum class DiskCache { kUnsafe, kWriteback, kNone, kWritethrough };
 
 struct RateLimit {
-  Bytes bytes_per_second;            // 0: unlimited
+  Bytes bytes_per_second{};            // 0: unlimited
   uint64_t operations_per_second = 0;  // 0: unlimited
   friend bool operator==(const RateLimit&, const RateLimit&) = default;
 };
 
 struct Disk {
-  std::string id;  // unique in the VM; the guest sees it as the disk's serial number. At most 20 of [a-zA-Z0-9_-]
-  std::string path;  // an image on the host; empty: a new disk of `size`, removed with the VM
-  Bytes size;        // with path: the size it is grown to; 0: as it is
+  std::string id{};    // unique in the VM; the guest sees it as the disk's serial number. At most 20 of [a-zA-Z0-9_-]
+  std::string path{};  // an image on the host; empty: a new disk of `size`, removed with the VM
+  Bytes size{};        // with path: the size it is grown to; 0: as it is
   DiskFormat format = DiskFormat::kRaw;
   bool readonly = false;
-  // True: the guest writes to a private copy-on-write clone and `path` never changes. False: it writes to `path` itself.
+  // True: the guest writes to a private copy-on-write clone and `path` never changes. False: it writes to `path`
+  // itself.
   bool clone = true;
   DiskCache cache = DiskCache::kUnsafe;
-  RateLimit limit;
+  RateLimit limit{};
   friend bool operator==(const Disk&, const Disk&) = default;
 };
 
 // A cloud-init NoCloud seed, given to the guest as a read-only disk labelled CIDATA.
 struct Seed {
-  std::string user_data;       // "#cloud-config\n…"
-  std::string meta_data;       // YAML; empty: instance-id and local-hostname of the VM
-  std::string network_config;  // YAML; empty: none
+  std::string user_data{};       // "#cloud-config\n…"
+  std::string meta_data{};       // YAML; empty: instance-id and local-hostname of the VM
+  std::string network_config{};  // YAML; empty: none
   friend bool operator==(const Seed&, const Seed&) = default;
 };
 
@@ -110,18 +112,19 @@ struct Seed {
 enum class NicKind { kNone, kNat, kTap, kSocket, kBridged, kVhostUser };
 
 struct Nic {
-  std::string id;
+  std::string id{};
   NicKind kind = NicKind::kNat;
-  std::string mac;     // "52:54:00:12:34:56"; empty: one that is unique to the VM
-  std::string source;  // kTap: the device, empty for a new one; kBridged: the bridge; kSocket, kVhostUser: a unix socket
-  uint32_t mtu = 0;    // 0: 1500
+  std::string mac{};  // "52:54:00:12:34:56"; empty: one that is unique to the VM
+  std::string
+      source{};      // kTap: the device, empty for a new one; kBridged: the bridge; kSocket, kVhostUser: a unix socket
+  uint32_t mtu = 0;  // 0: 1500
   friend bool operator==(const Nic&, const Nic&) = default;
 };
 
 // A directory of the host that the guest mounts by virtiofs: `mount -t virtiofs TAG DIR`.
 struct Share {
-  std::string tag;  // at most 36 bytes
-  std::string path;
+  std::string tag{};  // at most 36 bytes
+  std::string path{};
   bool readonly = false;
   friend bool operator==(const Share&, const Share&) = default;
 };
@@ -135,7 +138,7 @@ struct Vsock {
 };
 
 struct Tpm {
-  std::string state;  // directory to start from; empty: a new TPM
+  std::string state{};  // directory to start from; empty: a new TPM
   friend bool operator==(const Tpm&, const Tpm&) = default;
 };
 
@@ -152,8 +155,8 @@ struct Graphics {
 };
 
 struct Pmem {
-  std::string id;
-  std::string path;
+  std::string id{};
+  std::string path{};
   bool discard_writes = false;
   friend bool operator==(const Pmem&, const Pmem&) = default;
 };
@@ -161,58 +164,59 @@ struct Pmem {
 // A host device that the guest owns. kVfio: a sysfs path or PCI address. kVfioUser: a socket. kVdpa: /dev/vhost-vdpa-N.
 enum class PassthroughKind { kVfio, kVfioUser, kVdpa };
 struct Passthrough {
-  std::string id;
+  std::string id{};
   PassthroughKind kind = PassthroughKind::kVfio;
-  std::string path;
+  std::string path{};
   friend bool operator==(const Passthrough&, const Passthrough&) = default;
 };
 
 // kAuto: hardware virtualisation where a canary guest boots with it, else software emulation.
 enum class Accelerator { kAuto, kHardware, kSoftware };
 
-// kAuto: the fast machine without PCI where the rest of the spec allows it, else the one with PCI, hotplug and firmware.
+// kAuto: the fast machine without PCI where the rest of the spec allows it, else the one with PCI, hotplug and
+// firmware.
 enum class MachineKind { kAuto, kMicro, kPc };
 
 struct MachineSpec {
   uint32_t cpus = 1;
   Bytes memory = Bytes(256 << 20);
   std::string image = "tiny";  // `mayfly image list`; empty: only `boot` and `disks`
-  std::string name;            // the guest's host name and the VM's name in messages; empty: one is made up
-  BootSource boot;
+  std::string name{};          // the guest's host name and the VM's name in messages; empty: one is made up
+  BootSource boot{};
 
   uint32_t max_cpus = 0;  // 0: no hotplug
-  CpuTopology topology;
-  std::vector<CpuAffinity> affinity;
+  CpuTopology topology{};
+  std::vector<CpuAffinity> affinity{};
   bool nested_virtualization = false;
 
-  Bytes max_memory;  // 0: no hotplug
+  Bytes max_memory{};  // 0: no hotplug
   bool hugepages = false;
-  std::vector<MemoryZone> zones;
-  std::optional<Balloon> balloon;
+  std::vector<MemoryZone> zones{};
+  std::optional<Balloon> balloon{};
 
-  std::vector<Disk> disks;  // the image's root disk comes before them
-  std::vector<Pmem> pmem;
-  std::optional<Seed> seed;
-  std::vector<Nic> nics;  // none by default: hermetic
-  std::vector<Share> shares;
+  std::vector<Disk> disks{};  // the image's root disk comes before them
+  std::vector<Pmem> pmem{};
+  std::optional<Seed> seed{};
+  std::vector<Nic> nics{};  // none by default: hermetic
+  std::vector<Share> shares{};
   SerialKind serial = SerialKind::kFile;
   bool rng = true;
-  std::optional<Vsock> vsock;
-  std::optional<Tpm> tpm;
-  std::optional<Watchdog> watchdog;
-  std::optional<Graphics> graphics;
+  std::optional<Vsock> vsock{};
+  std::optional<Tpm> tpm{};
+  std::optional<Watchdog> watchdog{};
+  std::optional<Graphics> graphics{};
   bool audio = false;
   bool pvpanic = false;
   bool generation_id = false;  // vmgenid: tells the guest that it is a copy
   bool usb = false;
   bool rosetta = false;
-  std::vector<Passthrough> passthrough;
+  std::vector<Passthrough> passthrough{};
 
   Accelerator accelerator = Accelerator::kAuto;
   MachineKind machine = MachineKind::kAuto;
-  std::string driver;  // empty: $MAYFLY_DRIVER, else the first that works here
-  // True: the guest runs mayfly's agent, which `Vm` needs for Exec and files. False: it counts as ready when its console
-  // shows a line that begins with VMRS_READY.
+  std::string driver{};  // empty: $MAYFLY_DRIVER, else the first that works here
+  // True: the guest runs mayfly's agent, which `Vm` needs for Exec and files. False: it counts as ready when its
+  // console shows a line that begins with VMRS_READY.
   bool agent = true;
   std::chrono::milliseconds boot_timeout{0};  // 0: 60 s, 180 s with firmware, times MAYFLY_TIMEOUT_FACTOR
 
@@ -220,7 +224,8 @@ struct MachineSpec {
 };
 
 // Checks every field and what they mean together, on this host (its memory, its files). Throws BadSpec with the first
-// fault: "spec: memory: "3TiB" is more than this host has (23.4 GiB); allowed: 32MiB to 19GiB". `where` begins the message.
+// fault: "spec: memory: "3TiB" is more than this host has (23.4 GiB); allowed: 32MiB to 19GiB". `where` begins the
+// message.
 void Validate(const MachineSpec& spec, std::string_view where = "spec");
 
 // Canonical JSON: keys in the order of the struct, defaults left out. `indent` 0: one line.
@@ -230,7 +235,8 @@ std::string ToJson(const MachineSpec& spec, int indent = 2);
 // value and what is allowed; for an unknown key also the nearest known one; for broken JSON line and column.
 MachineSpec SpecFromJson(std::string_view json, std::string_view where);
 
-// 32 hexadecimal digits: the same for specs that are equal, stable between releases that do not change a field's meaning.
+// 32 hexadecimal digits: the same for specs that are equal, stable between releases that do not change a field's
+// meaning.
 std::string CanonicalHash(const MachineSpec& spec);
 
 }  // namespace mayfly

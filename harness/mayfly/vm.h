@@ -6,15 +6,20 @@
 //   vm.Kill();                                                 // a power cut
 //   vm.Boot();                                                 // the same disks again
 //
-// In GoogleTest derive from VmFixture (<mayfly/fixture.h>), which boots one in SetUp and keeps the artefacts of a failed
-// test. A Vm owns its machine: when it goes, the VMM and its files go.
+// In GoogleTest derive from VmFixture (<mayfly/fixture.h>), which boots one in SetUp and keeps the artefacts of a
+// failed test. A Vm owns its machine: when it goes, the VMM and its files go.
 //
-// Every function that waits takes a duration, blocks on an event and not on a sleep, and throws an error that says what it
-// waited for, how long, and the last lines of the console.
+// Every function that waits takes a duration, blocks on an event and not on a sleep, and throws an error that says what
+// it waited for, how long, and the last lines of the console.
 //
-// Threads: a Vm may be used by several threads at once for guest operations (Exec, files, ports, waits); lifecycle calls
-// (Boot, Stop, Kill, Reboot, move, destructor) by one thread while no other uses it.
+// Threads: a Vm may be used by several threads at once for guest operations (Exec, files, ports, waits); lifecycle
+// calls (Boot, Stop, Kill, Reboot, move, destructor) by one thread while no other uses it.
 #pragma once
+
+#include <mayfly/deadline.h>
+#include <mayfly/exec.h>
+#include <mayfly/machine.h>
+#include <mayfly/spec.h>
 
 #include <filesystem>
 #include <functional>
@@ -22,11 +27,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include <mayfly/deadline.h>
-#include <mayfly/exec.h>
-#include <mayfly/machine.h>
-#include <mayfly/spec.h>
 
 namespace mayfly {
 
@@ -58,8 +58,8 @@ class Vm {
  public:
   // Creates and boots. Throws what Create and Boot throw.
   static Vm Boot(MachineSpec spec);
-  // Creates only: image resolved (and built when it is missing), driver chosen, sandbox made, state Stopped. Throws BadSpec,
-  // Unsupported, HostLacks.
+  // Creates only: image resolved (and built when it is missing), driver chosen, sandbox made, state Stopped. Throws
+  // BadSpec, Unsupported, HostLacks.
   static Vm Create(MachineSpec spec);
 
   Vm(Vm&&) noexcept;
@@ -72,10 +72,12 @@ class Vm {
   MachineStatus status() const;
 
   // --- Lifecycle --------------------------------------------------------------------------------------------------
-  // Boots and waits until the guest is ready: its agent has answered, or VMRS_READY is on its console. Throws BootFailed
-  // (with the console's last lines) as soon as the guest panics or powers off, Timeout after spec.boot_timeout, VmmDied.
+  // Boots and waits until the guest is ready: its agent has answered, or VMRS_READY is on its console. Throws
+  // BootFailed (with the console's last lines) as soon as the guest panics or powers off, Timeout after
+  // spec.boot_timeout, VmmDied.
   void Boot();
-  // Powers the guest off in an orderly way: by its agent, else by the power button; kills it after `grace`. True: it obeyed.
+  // Powers the guest off in an orderly way: by its agent, else by the power button; kills it after `grace`. True: it
+  // obeyed.
   bool Stop(Duration grace = std::chrono::seconds(30));
   // A power cut.
   void Kill();
@@ -91,9 +93,10 @@ class Vm {
   GuestProcess Start(const Command& command, const StartOptions& options = {});
 
   // --- Files ------------------------------------------------------------------------------------------------------
-  // Copies a file or a directory tree of the host into the guest, with modes; checked by checksum; a file appears under its
-  // name only when it is complete. When `to` ends in '/', the copy keeps its name in that directory. Missing parent
-  // directories are made. Throws GuestFailed (no space, read-only, …) with the guest's path; BadSpec when `from` is missing.
+  // Copies a file or a directory tree of the host into the guest, with modes; checked by checksum; a file appears under
+  // its name only when it is complete. When `to` ends in '/', the copy keeps its name in that directory. Missing parent
+  // directories are made. Throws GuestFailed (no space, read-only, …) with the guest's path; BadSpec when `from` is
+  // missing.
   void Upload(const std::filesystem::path& from, std::string_view to);
   // The same the other way.
   void Download(std::string_view from, const std::filesystem::path& to);
@@ -108,15 +111,15 @@ class Vm {
   PortForward ForwardToHost(uint16_t host_port, uint16_t guest_port = 0);
 
   // --- Waits ------------------------------------------------------------------------------------------------------
-  void WaitForPort(uint16_t port, Duration timeout);                  // something listens on it in the guest
-  void WaitForFile(std::string_view path, Duration timeout);          // it exists
-  void WaitForConsole(std::string_view text, Duration timeout);       // this boot's console output contains it
-  void WaitForUnit(std::string_view unit, Duration timeout);          // the systemd unit is active; failed throws at once
+  void WaitForPort(uint16_t port, Duration timeout);             // something listens on it in the guest
+  void WaitForFile(std::string_view path, Duration timeout);     // it exists
+  void WaitForConsole(std::string_view text, Duration timeout);  // this boot's console output contains it
+  void WaitForUnit(std::string_view unit, Duration timeout);     // the systemd unit is active; failed throws at once
   ExecResult WaitUntilSucceeds(const Command& command, Duration timeout);  // tried again until it exits with 0
 
   // --- Guest ------------------------------------------------------------------------------------------------------
   std::string console() const;  // all boots' output, at most the last 16 MiB
-  void Sync();                   // the guest's file systems are on its disks
+  void Sync();                  // the guest's file systems are on its disks
   // Sets the guest's clock to the host's and gives it fresh entropy.
   void FixClockAndEntropy();
 

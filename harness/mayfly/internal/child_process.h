@@ -2,17 +2,20 @@
 //
 // A ChildProcess is started by its constructor and is gone, reaped included, when its destructor returns: SIGTERM, then
 // SIGKILL after `grace`. It lives in a process group of its own and dies with this process (PDEATHSIG on Linux), so a
-// crash on either side leaves nothing behind. Its standard streams are never inherited: a child that keeps our stdout open
-// would make CTest wait for its whole TIMEOUT after a crash.
+// crash on either side leaves nothing behind. Its standard streams are never inherited: a child that keeps our stdout
+// open would make CTest wait for its whole TIMEOUT after a crash.
 //
 //   ChildProcess vmm({.argv = {"qemu-system-x86_64", "-version"}, .stdout_path = log});
 //   ExitStatus status = vmm.Wait(Deadline::After(5s));            // throws Timeout, the child keeps running
 //
 // PDEATHSIG follows the thread that forked, so every child is forked by one thread that lives as long as the process.
 //
-// Thread-safe after construction, except the destructor. Exit is observed through a pidfd, so a reused pid cannot be hit.
+// Thread-safe after construction, except the destructor. Exit is observed through a pidfd, so a reused pid cannot be
+// hit.
 #pragma once
 
+#include <mayfly/deadline.h>
+#include <mayfly/internal/unique_fd.h>
 #include <sys/types.h>
 
 #include <filesystem>
@@ -20,9 +23,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <mayfly/deadline.h>
-#include <mayfly/internal/unique_fd.h>
 
 namespace mayfly::internal {
 
@@ -38,15 +38,15 @@ struct ExitStatus {
 };
 
 struct ChildOptions {
-  std::vector<std::string> argv;  // argv[0] is looked up in PATH unless it has a slash
+  std::vector<std::string> argv{};  // argv[0] is looked up in PATH unless it has a slash
   std::filesystem::path stdin_path = "/dev/null";
   std::filesystem::path stdout_path = "/dev/null";  // created or appended to
   std::filesystem::path stderr_path = "/dev/null";  // the same file as stdout_path is allowed
   // Descriptors that the child gets, under these numbers (3 and up): {ours, the child's}. All others are closed there.
-  std::vector<std::pair<int, int>> inherit;
-  std::vector<std::pair<std::string, std::string>> environment;  // added to this process's own
-  std::filesystem::path working_directory;                       // empty: this process's own
-  Duration grace = std::chrono::seconds(2);                      // between SIGTERM and SIGKILL in the destructor
+  std::vector<std::pair<int, int>> inherit{};
+  std::vector<std::pair<std::string, std::string>> environment{};  // added to this process's own
+  std::filesystem::path working_directory{};                       // empty: this process's own
+  Duration grace = std::chrono::seconds(2);                        // between SIGTERM and SIGKILL in the destructor
 };
 
 class ChildProcess {
@@ -69,6 +69,8 @@ class ChildProcess {
   void Signal(int signal);
   // SIGKILL to the group, then reaps. Never throws.
   ExitStatus Kill() noexcept;
+  // For the end of this process only, see KillAllChildren: kills and reaps, and every later call on this object blocks.
+  void KillForGood() noexcept;
 
  private:
   class State;
@@ -79,8 +81,8 @@ class ChildProcess {
 
 // Runs a program to its end and returns what it printed, for small helpers such as qemu-img.
 struct CommandOutput {
-  ExitStatus status;
-  std::string out;  // standard output and error in one, at most 1 MiB of it
+  ExitStatus status{};
+  std::string out{};  // standard output and error in one, at most 1 MiB of it
 };
 // Throws HostLacks when it cannot be started, Timeout (the program is killed) when it takes longer than `timeout`.
 CommandOutput RunCommand(std::vector<std::string> argv, Duration timeout);

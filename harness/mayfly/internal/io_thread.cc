@@ -1,9 +1,9 @@
+
 #include <mayfly/internal/io_thread.h>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <csignal>
 #include <thread>
-
-#include <boost/asio/executor_work_guard.hpp>
 
 namespace mayfly::internal {
 namespace {

@@ -7,12 +7,11 @@
 // The thread starts on first use and is never stopped: it ends with the process, so no destructor runs after it.
 #pragma once
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <future>
 #include <type_traits>
 #include <utility>
-
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 
 namespace mayfly::internal {
 
@@ -20,7 +19,8 @@ boost::asio::io_context& IoContext();
 
 bool OnIoThread();
 
-// Runs `function` on the I/O thread, waits for it, and returns or throws what it does. On the I/O thread itself: calls it.
+// Runs `function` on the I/O thread, waits for it, and returns or throws what it does. On the I/O thread itself: calls
+// it.
 template <typename Function>
 auto RunOnIoThread(Function function) -> std::invoke_result_t<Function> {
   if (OnIoThread()) return function();
