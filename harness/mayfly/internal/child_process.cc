@@ -65,7 +65,7 @@ std::vector<std::string> MergedEnvironment(const std::vector<std::pair<std::stri
     bool replaced = std::any_of(added.begin(), added.end(), [&](const auto& pair) { return pair.first == name; });
     if (!replaced) merged.emplace_back(view);
   }
-  for (const auto& [name, value] : added) merged.push_back(name + "=" + value);
+  for (const auto& [name, value] : added) merged.push_back(fmt::format("{}={}", name, value));
   return merged;
 }
 
@@ -113,7 +113,7 @@ void ArrangeDescriptors(const LaunchPlan& plan, int report) {
   }
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
   if (!plan.working_directory.empty() && chdir(plan.working_directory.c_str()) != 0) FailInChild(report);
   ArrangeDescriptors(plan, report);
   execve(plan.program.c_str(), plan.argv_pointers.data(), plan.environment_pointers.data());

@@ -78,7 +78,7 @@ class ConsoleLog::Follower : public std::enable_shared_from_this<Follower> {
   void Close() {
     on_line_ = nullptr;
     boost::system::error_code ignored;
-    inotify_.close(ignored);
+    inotify_.close(ignored);  // NOLINT(bugprone-unused-return-value): it is in `ignored` too
   }
 
   void BeginBoot() {

@@ -25,7 +25,7 @@ constexpr char kScript[] = "cat >/dev/null; rm -rf -- \"$1\"";
   for (int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, SIG_IGN);
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
   int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (dup2(reader, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || chdir("/") != 0) _exit(1);
   close_range(3, ~0U, 0);
