@@ -224,19 +224,25 @@ struct MachineSpec {
 };
 
 // Checks every field and what they mean together, on this host (its memory, its files). Throws BadSpec with the first
-// fault: "spec: memory: "3TiB" is more than this host has (23.4 GiB); allowed: 32MiB to 19GiB". `where` begins the
-// message.
+// fault, such as
+//   spec: memory: "3TiB" is more than this host has (23.4 GiB, 19.8 GiB free); allowed: 32MiB to 19GiB
+// `where` begins the message. Ids are shared by all devices. Whether the image exists and the backend can do it, is
+// told later, when the VM is created.
 void Validate(const MachineSpec& spec, std::string_view where = "spec");
 
-// Canonical JSON: keys in the order of the struct, defaults left out. `indent` 0: one line.
+// Canonical JSON: keys in the order of the struct, defaults left out. `indent` 0: one line. Throws BadSpec for what
+// JSON cannot hold: text that is not UTF-8, enum values that do not exist.
 std::string ToJson(const MachineSpec& spec, int indent = 2);
 
 // Reads what ToJson writes, in any order of keys. Throws BadSpec that names the key (path such as disks[1].cache), its
 // value and what is allowed; for an unknown key also the nearest known one; for broken JSON line and column.
 MachineSpec SpecFromJson(std::string_view json, std::string_view where);
 
-// 32 hexadecimal digits: the same for specs that are equal, stable between releases that do not change a field's
-// meaning.
+// The identity of the guest that a spec describes, 32 hexadecimal digits: what can be kept for a spec (a prepared
+// template, a probe's verdict) is kept under it. The same for equal specs on every host, and stable between releases
+// that do not change a field's meaning. Not part of it are `name`, `driver` and `boot_timeout`, which change nothing in
+// the guest that could not be changed afterwards; nor are the contents of the files that the spec names. Throws BadSpec
+// as ToJson does.
 std::string CanonicalHash(const MachineSpec& spec);
 
 }  // namespace mayfly
