@@ -83,6 +83,8 @@ TEST(ChildProcess, GivesDescriptorsUnderTheirNumbersEvenWhenTheyCross) {
   EXPECT_TRUE(crossed.Wait(Soon()).ok());
   EXPECT_EQ(Slurp(dir / "cross-a"), "aA");
   EXPECT_EQ(Slurp(dir / "cross-b"), "bB");
+  std::filesystem::remove(dir / "cross-a");
+  std::filesystem::remove(dir / "cross-b");
 }
 
 TEST(ChildProcess, InheritsNothingElse) {
@@ -102,6 +104,7 @@ TEST(ChildProcess, SeesTheAddedEnvironmentAndWorkingDirectory) {
                       .working_directory = "/"});
   EXPECT_TRUE(child.Wait(Soon()).ok());
   EXPECT_EQ(Slurp(out), "blue\n/\n");
+  std::filesystem::remove(out);
 }
 
 // A process that dies by SIGKILL takes its children along, but a thread that ends does not.

@@ -26,6 +26,7 @@ class ConsoleLogTest : public testing::Test {
     std::filesystem::remove(path_);
     writer_.Reset(open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   }
+  void TearDown() override { std::filesystem::remove(path_); }
   void Write(std::string_view text) {
     while (!text.empty()) {
       ssize_t written = write(writer_.get(), text.data(), text.size());
