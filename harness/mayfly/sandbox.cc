@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/child_process.h>
 #include <mayfly/internal/janitor.h>
 #include <mayfly/internal/unique_fd.h>
 #include <sys/file.h>
@@ -191,13 +192,32 @@ Sandbox Sandbox::Create(std::string_view name) {
 
 Sandbox::Sandbox(fs::path directory) : directory_(std::move(directory)) {}
 
+Sandbox Sandbox::OwnedBy(std::shared_ptr<internal::SandboxOwner> owner, fs::path directory) {
+  Sandbox sandbox(std::move(directory));
+  sandbox.owner_ = std::move(owner);
+  return sandbox;
+}
+
+std::unique_ptr<internal::Process> Sandbox::Start(internal::ChildOptions options) const {
+  if (owner_) return owner_->Start(std::move(options));
+  return std::make_unique<internal::ChildProcess>(std::move(options));
+}
+
+void Sandbox::Keep() {
+  keep_ = true;
+  if (owner_) owner_->Keep();
+}
+
 Sandbox::Sandbox(Sandbox&& other) noexcept
-    : directory_(std::exchange(other.directory_, {})), keep_(std::exchange(other.keep_, false)) {}
+    : directory_(std::exchange(other.directory_, {})),
+      owner_(std::move(other.owner_)),
+      keep_(std::exchange(other.keep_, false)) {}
 
 Sandbox& Sandbox::operator=(Sandbox&& other) noexcept {
   if (this != &other) {
     Remove();
     directory_ = std::exchange(other.directory_, {});
+    owner_ = std::move(other.owner_);
     keep_ = std::exchange(other.keep_, false);
   }
   return *this;
@@ -206,7 +226,7 @@ Sandbox& Sandbox::operator=(Sandbox&& other) noexcept {
 Sandbox::~Sandbox() { Remove(); }
 
 void Sandbox::Remove() noexcept {
-  if (directory_.empty() || keep_) return;
+  if (directory_.empty() || keep_ || owner_) return;
   std::error_code ignored;
   fs::remove_all(directory_, ignored);
 }

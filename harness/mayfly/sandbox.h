@@ -15,17 +15,25 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace mayfly {
+namespace internal {
+class Process;
+class SandboxOwner;
+struct ChildOptions;
+}  // namespace internal
 
 class Sandbox {
  public:
   // Makes the directory. `name` is shortened and cleaned for use in a path. Throws BadSpec (runtime path too long or
   // not private) and HostLacks (no space, no permission).
   static Sandbox Create(std::string_view name);
+  // One whose directory and processes belong to `owner`, such as mayflyd; it lives at least as long as this.
+  static Sandbox OwnedBy(std::shared_ptr<internal::SandboxOwner> owner, std::filesystem::path directory);
 
   Sandbox(Sandbox&&) noexcept;
   Sandbox& operator=(Sandbox&&) noexcept;
@@ -34,14 +42,18 @@ class Sandbox {
   const std::filesystem::path& directory() const { return directory_; }
   std::filesystem::path Path(std::string_view file) const { return directory_ / file; }
 
+  // Starts a process of this VM, as a child of whoever owns the sandbox. Throws HostLacks when it cannot be executed.
+  std::unique_ptr<internal::Process> Start(internal::ChildOptions options) const;
+
   // Leaves the directory where it is when this object goes.
-  void Keep() { keep_ = true; }
+  void Keep();
 
  private:
   explicit Sandbox(std::filesystem::path directory);
   void Remove() noexcept;
 
   std::filesystem::path directory_;
+  std::shared_ptr<internal::SandboxOwner> owner_;  // none: this process
   bool keep_ = false;
 };
 

@@ -6,7 +6,6 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/janitor.h>
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -29,11 +28,6 @@ namespace mayfly::internal {
 namespace {
 
 std::string ErrnoText(int error) { return std::generic_category().message(error); }
-
-const char* SignalName(int signal) {
-  const char* name = sigabbrev_np(signal);
-  return name != nullptr ? name : "?";
-}
 
 // All that the child needs between fork and exec, prepared before: only async-signal-safe calls are allowed there.
 struct LaunchPlan {
@@ -89,7 +83,7 @@ void ArrangeDescriptors(const LaunchPlan& plan, int report) {
     if (fd < 0 || dup2(fd, i) < 0) FailInChild(report);
     if (fd > 2) close(fd);
   }
-  std::array<int, 64> copies;  // bounded by the constructor
+  std::array<int, kMaxInheritedDescriptors> copies;  // bounded by the constructor
   size_t count = 0;
   for (const auto& [ours, target] : plan.inherit) {
     copies[count] = fcntl(ours, F_DUPFD_CLOEXEC, floor);
@@ -128,11 +122,6 @@ std::set<ChildProcess*>& LiveChildren() {
 
 }  // namespace
 
-std::string ExitStatus::ToString() const {
-  if (signal != 0) return fmt::format("killed by SIG{}", SignalName(signal));
-  return fmt::format("exit code {}", code);
-}
-
 class ChildProcess::State {
  public:
   std::mutex mutex;
@@ -141,7 +130,7 @@ class ChildProcess::State {
 };
 
 ChildProcess::ChildProcess(ChildOptions options) : state_(std::make_unique<State>()) {
-  if (options.argv.empty() || options.inherit.size() > 64) {
+  if (options.argv.empty() || options.inherit.size() > kMaxInheritedDescriptors) {
     throw std::invalid_argument("ChildProcess: no program, or more than 64 descriptors");
   }
   state_->grace = options.grace;
@@ -202,15 +191,7 @@ ChildProcess::~ChildProcess() {
     std::lock_guard lock(live_mutex);
     LiveChildren().erase(this);
   }
-  if (Poll()) return;
-  if (state_->grace > Duration::zero()) {
-    Signal(SIGTERM);
-    pollfd waiting{pidfd_.get(), POLLIN, 0};
-    Deadline deadline = Deadline::After(state_->grace);
-    while (poll(&waiting, 1, deadline.RemainingForPoll()) < 0 && errno == EINTR) {
-    }
-  }
-  Kill();
+  End(state_->grace);
 }
 
 std::optional<ExitStatus> ChildProcess::Poll() {
@@ -229,29 +210,9 @@ std::optional<ExitStatus> ChildProcess::Poll() {
   return state_->status;
 }
 
-ExitStatus ChildProcess::Wait(Deadline deadline) {
-  while (true) {
-    if (auto status = Poll()) return *status;
-    pollfd waiting{pidfd_.get(), POLLIN, 0};
-    int ready = poll(&waiting, 1, deadline.RemainingForPoll());
-    if (ready == 0 && deadline.Passed()) {
-      throw Timeout({.summary = fmt::format("process {} has not ended in time", pid_)});
-    }
-  }
-}
-
 void ChildProcess::Signal(int signal) {
   std::lock_guard lock(state_->mutex);
   if (!state_->status) kill(-pid_, signal);  // not reaped yet, so the number is still this child's
-}
-
-ExitStatus ChildProcess::Kill() noexcept {
-  while (true) {
-    if (auto status = Poll()) return *status;
-    Signal(SIGKILL);
-    pollfd waiting{pidfd_.get(), POLLIN, 0};
-    poll(&waiting, 1, -1);
-  }
 }
 
 void ChildProcess::KillForGood() noexcept {
