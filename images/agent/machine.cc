@@ -1,0 +1,174 @@
+// What concerns the guest as a whole: sync, power, clock and entropy, identity.
+#include "machine.h"
+
+#include <fcntl.h>
+#include <linux/random.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <ctime>
+#include <utility>
+
+#include "operations.h"
+#include "spawn.h"
+
+namespace mayfly::agent {
+namespace {
+
+constexpr Milliseconds kTermination(2000);  // between SIGTERM and SIGKILL for all processes
+constexpr Milliseconds kLastWords(500);     // for the answer to reach the host
+
+// sync(2) may take long, so a child does it while the loop goes on.
+class Sync : public Request {
+ public:
+  using Request::Request;
+  ~Sync() override {
+    if (child_ > 0) server_.loop().ForgetChild(child_);
+  }
+  void Begin() {
+    child_ = fork();
+    if (child_ < 0) return Fail(errno, "fork");
+    if (child_ == 0) {
+      sync();
+      _exit(0);
+    }
+    server_.loop().AwaitChild(child_, [this](int) {
+      child_ = -1;
+      Done();
+    });
+  }
+
+ private:
+  pid_t child_ = -1;
+};
+
+// A request that ends where it starts.
+class Immediate : public Request {
+ public:
+  using Request::Done;
+  using Request::Fail;
+  using Request::Request;
+};
+
+std::unique_ptr<Request> ChangePower(Server& server, uint64_t id, PowerChange change) {
+  auto request = std::make_unique<Immediate>(server, id);
+  if (server.is_init()) {
+    request->Done();
+    server.channel().Drain(kLastWords);
+    BeginShutdown(server.loop(), change);
+    return request;
+  }
+  SpawnOptions options;
+  UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (int& fd : options.fds) fd = null.get();
+  options.argv = {"systemctl", "--no-block", change == PowerChange::kReboot ? "reboot" : "poweroff"};
+  options.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
+  options.directory = "/";
+  SpawnResult result = Spawn(options);
+  result.error == 0 ? request->Done() : request->Fail(result.error, "systemctl");
+  return request;
+}
+
+int WriteSmallFile(const char* path, std::string_view content) {
+  UniqueFd file(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!file || write(file.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size())) return errno;
+  return 0;
+}
+
+// Credits `bytes` as entropy and makes the generator use them at once: siblings of a fork draw the same numbers until
+// then.
+int AddEntropy(std::string_view bytes) {
+  UniqueFd random(open("/dev/random", O_RDWR | O_CLOEXEC));
+  if (!random) return errno;
+  // A rand_pool_info: bits of entropy, bytes in the buffer, buffer.
+  std::array<int, 2 + 128> pool{};
+  size_t size = std::min(bytes.size(), (pool.size() - 2) * sizeof(int));
+  pool[0] = static_cast<int>(size * 8);
+  pool[1] = static_cast<int>(size);
+  memcpy(&pool[2], bytes.data(), size);
+  if (ioctl(random.get(), RNDADDENTROPY, pool.data()) != 0) return errno;
+  return ioctl(random.get(), RNDRESEEDCRNG) != 0 ? errno : 0;
+}
+
+[[noreturn]] void EndMachine(PowerChange change) {
+  // Whatever is mounted is made read-only, so that file systems are clean; then the rest is written.
+  mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY, nullptr);
+  sync();
+  reboot(change == PowerChange::kReboot ? RB_AUTOBOOT : change == PowerChange::kHalt ? RB_HALT_SYSTEM : RB_POWER_OFF);
+  for (;;) pause();
+}
+
+}  // namespace
+
+void BeginShutdown(Loop& loop, PowerChange change) {
+  loop.on_signal = nullptr;
+  // Orphans become children of process 1, so all are gone when no child is left.
+  loop.on_children = [&loop, change] {
+    if (!loop.HasChildren()) EndMachine(change);
+  };
+  kill(-1, SIGTERM);
+  kill(-1, SIGCONT);
+  loop.After(kTermination, [&loop, change] {
+    kill(-1, SIGKILL);
+    loop.After(kTermination, [change] { EndMachine(change); });
+  });
+  loop.on_children();
+}
+
+std::unique_ptr<Request> StartSync(Server& server, uint64_t id, const Message& /*message*/, std::string_view /*body*/) {
+  auto sync = std::make_unique<Sync>(server, id);
+  sync->Begin();
+  return sync;
+}
+
+std::unique_ptr<Request> StartPowerOff(Server& server, uint64_t id, const Message& /*message*/,
+                                       std::string_view /*body*/) {
+  return ChangePower(server, id, PowerChange::kPowerOff);
+}
+
+std::unique_ptr<Request> StartReboot(Server& server, uint64_t id, const Message& /*message*/,
+                                     std::string_view /*body*/) {
+  return ChangePower(server, id, PowerChange::kReboot);
+}
+
+std::unique_ptr<Request> StartFix(Server& server, uint64_t id, const Message& message, std::string_view body) {
+  auto request = std::make_unique<Immediate>(server, id);
+  int64_t time = message.Signed("time");
+  timespec now{.tv_sec = time / 1'000'000'000, .tv_nsec = time % 1'000'000'000};
+  if (int error = AddEntropy(body)) {
+    request->Fail(error, "/dev/random");
+  } else if (clock_settime(CLOCK_REALTIME, &now) != 0) {
+    request->Fail(errno, "clock_settime");
+  } else {
+    request->Done();
+  }
+  return request;
+}
+
+std::unique_ptr<Request> StartIdentity(Server& server, uint64_t id, const Message& message, std::string_view /*body*/) {
+  auto request = std::make_unique<Immediate>(server, id);
+  std::string_view hostname = message.Text("hostname"), machine = message.Text("machine");
+  if (!hostname.empty()) {
+    if (sethostname(hostname.data(), hostname.size()) != 0) {
+      request->Fail(errno, "sethostname");
+    } else if (int error = WriteSmallFile("/etc/hostname", std::string(hostname) + "\n")) {
+      request->Fail(error, "/etc/hostname");
+    }
+  }
+  if (!machine.empty() && !request->finished()) {
+    if (int error = WriteSmallFile("/etc/machine-id", std::string(machine) + "\n"))
+      request->Fail(error, "/etc/machine-id");
+  }
+  if (!request->finished()) request->Done();
+  return request;
+}
+
+}  // namespace mayfly::agent
