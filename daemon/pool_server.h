@@ -1,0 +1,58 @@
+// The pool: all leases of one daemon, or of one process when MAYFLY_POOL=off.
+//
+//   PoolServer pool(log);
+//   pool.Serve(accept(…));            // a thread for each connection, as long as it lasts
+//   pool.EndAll();
+//
+// A lease blocks its own thread only: while it boots or waits, others go on. Thread-safe.
+#pragma once
+
+#include <mayfly/internal/unique_fd.h>
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+
+#include "daemon/event_log.h"
+
+namespace mayfly::internal {
+
+class Session;
+
+class PoolServer {
+ public:
+  explicit PoolServer(EventLog& log);
+  ~PoolServer();
+
+  // Serves a connection until its client closes it.
+  void Serve(UniqueFd connection);
+
+  // Readable when the last connection has closed since it was read, and when somebody asked for the end.
+  int event() const { return event_.get(); }
+  bool stop_requested() const;
+  bool idle() const;
+
+  void RequestStop();
+  // Cuts off every connection and returns when all that they held is gone.
+  void EndAll();
+
+  nlohmann::json Status() const;
+  EventLog& log() { return log_; }
+
+ private:
+  void RunSession(int id, UniqueFd connection);
+  void Notify() const;
+
+  EventLog& log_;
+  UniqueFd event_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<int, Session*> sessions_;
+  size_t threads_ = 0;
+  int next_id_ = 1;
+  bool stopping_ = false;
+};
+
+}  // namespace mayfly::internal

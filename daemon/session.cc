@@ -1,0 +1,167 @@
+#include "daemon/session.h"
+
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/pool_protocol.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <string>
+
+#include "daemon/pool_server.h"
+
+namespace mayfly::internal {
+namespace {
+
+using nlohmann::json;
+using std::chrono::seconds;
+
+constexpr auto kMessageTime = seconds(10);
+constexpr size_t kMaxProcesses = 16;
+
+}  // namespace
+
+struct Session::Operation {
+  std::string_view name;
+  Reply (Session::*answer)(Message& request);
+};
+
+Session::Session(PoolServer& pool, int id, UniqueFd socket)
+    : pool_(pool), id_(id), socket_(std::move(socket)), peer_(PeerProcess(socket_.fd())) {
+  info_ = {{"lease", id_}, {"peer", peer_}};
+}
+
+Session::~Session() {
+  for (auto& [id, process] : processes_) process->Signal(SIGKILL);  // all at once, then each is reaped
+  processes_.clear();
+  sandbox_.reset();
+}
+
+json Session::Info() const {
+  std::lock_guard lock(mutex_);
+  json info = info_;
+  info["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  return info;
+}
+
+void Session::Run() {
+  Greet();
+  while (std::optional<Message> request = socket_.Receive(Deadline::Never())) {
+    Reply reply;
+    try {
+      reply = Answer(*request);
+    } catch (const Error& error) {
+      reply.body["error"] = ToJson(error);
+    } catch (const json::exception& error) {
+      reply.body["error"] = ToJson(BadSpec({.summary = fmt::format("a pool request is malformed: {}", error.what())}));
+    }
+    socket_.Send(reply.body, reply.descriptors, Deadline::After(Scaled(kMessageTime)));
+  }
+}
+
+void Session::Greet() {
+  Deadline deadline = Deadline::After(Scaled(kMessageTime));
+  std::optional<Message> hello = socket_.Receive(deadline);
+  if (!hello) return;
+  int protocol = hello->body.value("protocol", 0);
+  if (hello->body.value("op", "") != "hello" || protocol != kPoolProtocol) {
+    BadSpec refusal({.summary = fmt::format("mayflyd {} speaks pool protocol {}, this program {}", MAYFLY_VERSION,
+                                            kPoolProtocol, protocol),
+                     .next_step = "rebuild the program, or end the daemon with `mayfly pool stop`"});
+    socket_.Send({{"error", ToJson(refusal)}}, deadline);
+    throw refusal;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    info_["program"] = hello->body.value("program", "");
+  }
+  socket_.Send({{"protocol", kPoolProtocol}, {"version", MAYFLY_VERSION}, {"pid", getpid()}}, deadline);
+}
+
+Session::Reply Session::Answer(Message& request) {
+  static constexpr std::array kOperations = {
+      Operation{"open", &Session::Open}, Operation{"start", &Session::Start}, Operation{"signal", &Session::Signal},
+      Operation{"poll", &Session::Poll}, Operation{"keep", &Session::Keep},   Operation{"status", &Session::Status},
+      Operation{"stop", &Session::Stop},
+  };
+  std::string name = request.body.value("op", "");
+  const auto* known =
+      std::find_if(kOperations.begin(), kOperations.end(), [&](const Operation& o) { return o.name == name; });
+  if (known == kOperations.end()) throw BadSpec({.summary = fmt::format("the pool has no operation \"{}\"", name)});
+  return (this->*known->answer)(request);
+}
+
+Session::Reply Session::Open(Message& request) {
+  if (sandbox_) throw BadSpec({.summary = "this lease is open already"});
+  sandbox_ = Sandbox::Create(request.body.at("name").get<std::string>());
+  std::string directory = sandbox_->directory().string();
+  {
+    std::lock_guard lock(mutex_);
+    for (const char* member : {"name", "memory", "cpus"}) info_[member] = request.body.at(member);
+    info_["directory"] = directory;
+    info_["processes"] = json::array();
+  }
+  pool_.log().Write("lease-opened", Info());
+  return {.body = {{"directory", directory}}};
+}
+
+Session::Reply Session::Start(Message& request) {
+  if (!sandbox_) throw BadSpec({.summary = "a lease must be open before a process is started in it"});
+  if (processes_.size() >= kMaxProcesses) {
+    throw BadSpec({.summary = fmt::format("a lease has at most {} processes", kMaxProcesses)});
+  }
+  ChildOptions options = ChildOptionsFromJson(request.body.at("options"), request.descriptors);
+  options.grace = Duration::zero();  // the client waits for those that it ends; what it leaves behind is killed
+  std::string program = options.argv.empty() ? "" : options.argv[0];
+  auto process = std::make_unique<ChildProcess>(std::move(options));
+  Reply reply{.body = {{"process", next_process_}, {"pid", process->pid()}}, .descriptors = {process->pidfd()}};
+  {
+    std::lock_guard lock(mutex_);
+    info_["processes"].push_back({{"pid", process->pid()}, {"program", program}});
+  }
+  pool_.log().Write("process-started", {{"lease", id_}, {"pid", process->pid()}, {"program", program}});
+  processes_[next_process_++] = std::move(process);
+  return reply;
+}
+
+ChildProcess& Session::ProcessOf(const Message& request) {
+  auto found = processes_.find(request.body.at("process").get<int>());
+  if (found == processes_.end()) throw BadSpec({.summary = "this lease has no such process"});
+  return *found->second;
+}
+
+Session::Reply Session::Signal(Message& request) {
+  ProcessOf(request).Signal(request.body.at("signal").get<int>());
+  return {};
+}
+
+Session::Reply Session::Poll(Message& request) {
+  ChildProcess& process = ProcessOf(request);
+  std::optional<ExitStatus> status = process.Poll();
+  if (!status) return {};
+  pool_.log().Write("process-ended", {{"lease", id_}, {"pid", process.pid()}, {"how", status->ToString()}});
+  {
+    std::lock_guard lock(mutex_);
+    json& running = info_["processes"];
+    running.erase(std::remove_if(running.begin(), running.end(),
+                                 [&](const json& entry) { return entry.at("pid") == process.pid(); }),
+                  running.end());
+  }
+  processes_.erase(request.body.at("process").get<int>());
+  return {.body = {{"code", status->code}, {"signal", status->signal}}};
+}
+
+Session::Reply Session::Keep(Message&) {
+  if (sandbox_) sandbox_->Keep();
+  return {};
+}
+
+Session::Reply Session::Status(Message&) { return {.body = pool_.Status()}; }
+
+Session::Reply Session::Stop(Message&) {
+  pool_.RequestStop();
+  return {};
+}
+
+}  // namespace mayfly::internal

@@ -1,0 +1,68 @@
+// One connection to the pool, from the pool's side: a lease and all that is held for it.
+//
+// Run() answers requests until the client closes, dies or is cut off; the destructor kills the lease's processes and
+// removes its sandbox. Requests are rows of a table in session.cc; what they mean is told in pool_protocol.h.
+//
+// Run by one thread; Info() and CutOff() may be called by any.
+#pragma once
+
+#include <mayfly/internal/child_process.h>
+#include <mayfly/internal/message_socket.h>
+#include <mayfly/sandbox.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace mayfly::internal {
+
+class PoolServer;
+
+class Session {
+ public:
+  Session(PoolServer& pool, int id, UniqueFd socket);
+  ~Session();
+
+  void Run();
+  // Ends Run() after the request that is being answered, as if the client had closed.
+  void CutOff() { socket_.StopReceiving(); }
+
+  // {"lease": 3, "peer": 4242, "program": "kv_test", "name": "kv", "memory": …, "cpus": …, "seconds": …, …}
+  nlohmann::json Info() const;
+
+ private:
+  struct Operation;
+  struct Reply {
+    nlohmann::json body = nlohmann::json::object();
+    std::vector<int> descriptors{};  // owned by the session
+  };
+
+  void Greet();
+  Reply Answer(Message& request);
+  Reply Open(Message& request);
+  Reply Start(Message& request);
+  Reply Signal(Message& request);
+  Reply Poll(Message& request);
+  Reply Keep(Message& request);
+  Reply Status(Message& request);
+  Reply Stop(Message& request);
+  ChildProcess& ProcessOf(const Message& request);
+
+  PoolServer& pool_;
+  const int id_;
+  MessageSocket socket_;
+  const pid_t peer_;
+
+  mutable std::mutex mutex_;  // of what Info() tells
+  nlohmann::json info_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+
+  std::optional<Sandbox> sandbox_;
+  std::map<int, std::unique_ptr<ChildProcess>> processes_;  // after the sandbox, so that they go before it
+  int next_process_ = 1;
+};
+
+}  // namespace mayfly::internal

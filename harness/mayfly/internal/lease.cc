@@ -1,0 +1,81 @@
+#include <mayfly/internal/lease.h>
+
+#include <mayfly/errors.h>
+#include <mayfly/internal/pool_protocol.h>
+#include <poll.h>
+
+#include <csignal>
+#include <mutex>
+#include <utility>
+
+namespace mayfly::internal {
+namespace {
+
+// A process that the pool started for a lease. The pool is its parent, so only the pool can tell how it ended.
+class LeasedProcess : public Process {
+ public:
+  LeasedProcess(std::shared_ptr<Lease> lease, const Message& started, UniqueFd pidfd, Duration grace)
+      : lease_(std::move(lease)), id_(started.body.at("process").get<int>()), grace_(grace) {
+    pid_ = started.body.at("pid").get<pid_t>();
+    pidfd_ = std::move(pidfd);
+  }
+  ~LeasedProcess() override { End(grace_); }
+
+  std::optional<ExitStatus> Poll() override {
+    std::lock_guard lock(mutex_);
+    pollfd now{pidfd(), POLLIN, 0};
+    if (!status_ && poll(&now, 1, 0) == 1) status_ = AskHowItEnded();
+    return status_;
+  }
+
+  void Signal(int signal) override {
+    try {
+      lease_->connection().Call({{"op", "signal"}, {"process", id_}, {"signal", signal}});
+    } catch (const Error&) {
+      // The pool has gone away, and with it its children.
+    }
+  }
+
+ private:
+  ExitStatus AskHowItEnded() {
+    try {
+      Message reply = lease_->connection().Call({{"op", "poll"}, {"process", id_}});
+      return {reply.body.value("code", 0), reply.body.value("signal", 0)};
+    } catch (const Error&) {
+      return {0, SIGKILL};  // what PDEATHSIG sent when the pool died
+    }
+  }
+
+  const std::shared_ptr<Lease> lease_;
+  const int id_;
+  const Duration grace_;
+  std::mutex mutex_;
+  std::optional<ExitStatus> status_;
+};
+
+}  // namespace
+
+std::shared_ptr<Lease> Lease::Open(const LeaseRequest& request) {
+  return std::make_shared<Lease>(PoolConnection::Open(), request);
+}
+
+Lease::Lease(std::unique_ptr<PoolConnection> connection, const LeaseRequest& request)
+    : connection_(std::move(connection)) {
+  Message reply = connection_->Call(
+      {{"op", "open"}, {"name", request.name}, {"memory", request.memory.count()}, {"cpus", request.cpus}});
+  directory_ = reply.body.at("directory").get<std::string>();
+}
+
+std::unique_ptr<Process> Lease::Start(ChildOptions options) {
+  // The pool's own directory is not ours.
+  if (options.working_directory.empty()) options.working_directory = std::filesystem::current_path();
+  std::vector<int> descriptors;
+  for (const auto& [ours, target] : options.inherit) descriptors.push_back(ours);
+  Message reply = connection_->Call({{"op", "start"}, {"options", ToJson(options)}}, descriptors);
+  if (reply.descriptors.size() != 1) throw HostLacks({.summary = "the pool started a process without its pidfd"});
+  return std::make_unique<LeasedProcess>(shared_from_this(), reply, std::move(reply.descriptors[0]), options.grace);
+}
+
+void Lease::Keep() { connection_->Call({{"op", "keep"}}); }
+
+}  // namespace mayfly::internal

@@ -1,0 +1,38 @@
+// What test processes and mayflyd say to each other.
+//
+// A connection is a lease: it is opened by one process for one VM, and all that mayflyd holds for it goes when it
+// closes. The client asks, one request at a time; each request is an object with the member "op", each reply has what
+// the table says or the member "error".
+//
+// | op | members | reply |
+// | --- | --- | --- |
+// | hello | protocol, version, program | protocol, version, pid |
+// | open | name, memory (bytes), cpus | directory (the VM's sandbox) |
+// | start | options (see ToJson(ChildOptions)), and the descriptors to inherit | process, pid, and a pidfd |
+// | signal | process, signal | – |
+// | poll | process | code and signal, once it has ended |
+// | keep | – | – : the sandbox stays when the lease ends |
+// | status | – | what mayflyd holds, for `mayfly pool status` |
+// | stop | – | – : mayflyd ends every lease and leaves |
+#pragma once
+
+#include <mayfly/errors.h>
+#include <mayfly/internal/process.h>
+
+#include <nlohmann/json.hpp>
+
+namespace mayfly::internal {
+
+// Raised when a message changes its meaning. Clients and daemons of different protocols do not meet: it is a part of
+// the socket's name.
+constexpr int kPoolProtocol = 1;
+
+nlohmann::json ToJson(const ChildOptions& options);
+// `descriptors` are those that came with the message, in the order of options.inherit.
+ChildOptions ChildOptionsFromJson(const nlohmann::json& json, const std::vector<UniqueFd>& descriptors);
+
+nlohmann::json ToJson(const Error& error);
+// Throws the error that ToJson was given, with its class.
+[[noreturn]] void ThrowFromJson(const nlohmann::json& json);
+
+}  // namespace mayfly::internal
