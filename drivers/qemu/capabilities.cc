@@ -1,0 +1,121 @@
+#include "drivers/qemu/capabilities.h"
+
+#include <mayfly/errors.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+namespace mayfly::internal {
+namespace {
+
+using enum Capability;
+using enum Support;
+
+template <NicKind kind>
+bool HasNic(const MachineSpec& spec) {
+  return std::any_of(spec.nics.begin(), spec.nics.end(), [](const Nic& nic) { return nic.kind == kind; });
+}
+
+template <PassthroughKind kind>
+bool HasPassthrough(const MachineSpec& spec) {
+  return std::any_of(spec.passthrough.begin(), spec.passthrough.end(),
+                     [](const Passthrough& device) { return device.kind == kind; });
+}
+
+constexpr std::string_view kNotYet = "not wired in this driver yet";
+
+// One row for each capability, in the order of the matrix (checked by a test).
+constexpr auto kRows = std::to_array<QemuCapability>({
+    {kLifecycleBoot, kYes, "kernel, initramfs and disks by -kernel, -initrd and virtio-blk"},
+    {kLifecycleStop, kYes, "ACPI power button"},
+    {kLifecycleKill, kYes, "SIGKILL to the QEMU process"},
+    {kLifecycleState, kYes, "QMP events and the end of the QEMU process"},
+    {kLifecycleReboot, kYes, "system_reset; the QEMU process stays"},
+    {kLifecycleDelete, kYes, "process and sandbox go with the machine"},
+    {kLifecyclePowerButton, kYes, "system_powerdown"},
+    {kCpuCount, kYes, "-smp"},
+    {kCpuHotplug, kNotWired, kNotYet, [](const MachineSpec& s) { return s.max_cpus > s.cpus; }},
+    {kCpuTopology, kYes, "-smp sockets, dies, cores, threads"},
+    {kCpuAffinity, kYes, "each vCPU is a thread, bound when the VM starts"},
+    {kMemorySize, kYes, "-m"},
+    {kMemoryBalloon, kYes, "virtio-balloon"},
+    {kMemoryHotplug, kNotWired, kNotYet, [](const MachineSpec& s) { return s.max_memory > s.memory; }},
+    {kMemoryHugepages, kYes, "memory-backend-memfd with hugetlb"},
+    {kMemoryZones, kYes, "-numa"},
+    {kMemoryZoneResize, kNotWired, kNotYet,
+     [](const MachineSpec& s) {
+       return std::any_of(s.zones.begin(), s.zones.end(), [](const MemoryZone& z) { return z.max_size > z.size; });
+     }},
+    {kStorageRootDisk, kYes, "virtio-blk"},
+    {kStorageSeedIso, kYes, "an ISO9660 image labelled CIDATA on virtio-blk"},
+    {kStorageDataDisk, kYes, "virtio-blk"},
+    {kStorageHotplug, kNotWired, kNotYet},
+    {kStorageResize, kYes, "block_resize"},
+    {kStorageCowClone, kYes, "reflink where the runtime directory has it, else a qcow2 overlay"},
+    {kStorageCache, kYes, "cache.direct, cache.no-flush, write-cache"},
+    {kStorageRateLimit, kYes, "a throttle group for each limited disk"},
+    {kStoragePmem, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.pmem.empty(); }},
+    {kNetworkNat, kYes, "-netdev user; the guest reaches the host's loopback as 10.0.2.2"},
+    {kNetworkTap, kNotWired, kNotYet, HasNic<NicKind::kTap>},
+    {kNetworkSocketpair, kYes, "-netdev dgram on unix sockets"},
+    {kNetworkMac, kYes, "mac of virtio-net"},
+    {kNetworkHotplug, kNotWired, kNotYet},
+    {kNetworkBridged, kNotWired, kNotYet, HasNic<NicKind::kBridged>},
+    {kNetworkVhostUser, kNotWired, kNotYet, HasNic<NicKind::kVhostUser>},
+    {kNetworkAttachmentSwap, kNotWired, kNotYet},
+    {kShareVirtiofs, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.shares.empty(); }},
+    {kShareReadOnly, kNotWired, kNotYet},
+    {kShareHotplug, kNever, "QEMU's vhost-user-fs device is not wired, and cannot be hotplugged in microvm"},
+    {kSerialFile, kYes, "console.log in the VM's directory"},
+    {kSerialReadiness, kYes, "the console log is followed as it is written"},
+    {kSerialPty, kYes, "-chardev pty; its path is in the event 'serial'"},
+    {kSerialSocket, kYes, "serial.sock in the VM's directory"},
+    {kEntropyRng, kYes, "virtio-rng on the host's getrandom"},
+    {kStatePause, kYes, "stop and cont"},
+    {kStateSnapshot, kNotWired, kNotYet},
+    {kStateRestore, kNotWired, kNotYet},
+    {kStateMigration, kNotWired, kNotYet},
+    {kStateCounters, kYes, "query-blockstats"},
+    {kPassthroughVfio, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVfio>},
+    {kPassthroughVdpa, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVdpa>},
+    {kPassthroughVfioUser, kNever, "stock QEMU 7.2 is no vfio-user client", HasPassthrough<PassthroughKind::kVfioUser>},
+    {kPassthroughHotplug, kNotWired, kNotYet},
+    {kIntervmVsock, kNotWired, kNotYet, [](const MachineSpec& s) { return s.vsock.has_value(); }},
+    {kIntervmVsockHotplug, kNotWired, kNotYet},
+    {kIntervmL2Switch, kYes, "NICs of kind socket meet in the switch"},
+    {kPlatformRosetta, kNever, "Rosetta exists on Apple silicon only", [](const MachineSpec& s) { return s.rosetta; }},
+    {kPlatformMacosGuest, kNever, "macOS runs as a guest of Apple's hosts only"},
+    {kPlatformUefi, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.boot.firmware.empty(); }},
+    {kPlatformTpm, kNotWired, kNotYet, [](const MachineSpec& s) { return s.tpm.has_value(); }},
+    {kPlatformWatchdog, kYes, "i6300esb; the guest's kernel needs its driver (Debian's 6.1 cloud kernel has none)"},
+    {kPlatformGraphics, kNotWired, kNotYet, [](const MachineSpec& s) { return s.graphics.has_value(); }},
+    {kPlatformAudio, kNotWired, kNotYet, [](const MachineSpec& s) { return s.audio; }},
+    {kPlatformUsb, kNotWired, kNotYet, [](const MachineSpec& s) { return s.usb; }},
+    {kPlatformGenerationId, kYes, "vmgenid; the guest's kernel needs its driver (Debian's cloud kernels have none)"},
+    {kPlatformNested, kYes, "-cpu with svm (software emulation) or the host's own (KVM)"},
+    {kDebugPvpanic, kYes, "the pvpanic device; the machine stops at the panic"},
+    {kDebugNmi, kYes, "inject-nmi"},
+    {kDebugCoredump, kYes, "dump-guest-memory"},
+    {kDeviceRemove, kNotWired, kNotYet},
+    {kVmmPing, kYes, "QMP greeting and query-version"},
+    {kVmmInfo, kYes, "Info, status and the command line"},
+    {kVmmShutdown, kYes, "the QEMU process ends with the machine"},
+    {kVmmApiMode, kYes, "QMP over an inherited socket"},
+    {kVmmCliMode, kYes, "reproduce.sh starts the same machine by its command line"},
+});
+static_assert(kRows.size() == kCapabilityCount, "one row for each capability of matrix/capabilities.json");
+
+}  // namespace
+
+const QemuCapability& QemuCapabilityOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
+
+void RefuseWhatIsNotOffered(const MachineSpec& spec) {
+  for (const QemuCapability& row : kRows) {
+    if (row.support != kYes && row.asked != nullptr && row.asked(spec)) {
+      throw Unsupported(row.capability, "qemu", std::string(row.reason));
+    }
+  }
+}
+
+}  // namespace mayfly::internal

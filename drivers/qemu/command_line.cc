@@ -1,0 +1,174 @@
+#include "drivers/qemu/command_line.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "drivers/qemu/device_options.h"
+
+namespace mayfly::internal {
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+void Add(Arguments& arguments, std::string option, std::string value) {
+  arguments.push_back(std::move(option));
+  arguments.push_back(std::move(value));
+}
+
+// QEMU's key=value options take a comma as two.
+std::string Escaped(std::string_view text) {
+  std::string escaped;
+  for (char c : text) escaped.append(c == ',' ? 2 : 1, c);
+  return escaped;
+}
+
+// Nothing is there that the spec does not ask for; the process can neither start others nor gain rights. The guest's
+// end ends QEMU, its restart does not, and a panic that QEMU is told of (pvpanic) stops the machine for a look at it.
+void AddBasics(Arguments& arguments, const CommandLineInput& in) {
+  Add(arguments, "-name", fmt::format("guest={},debug-threads=on", Escaped(in.spec.name)));
+  for (const char* flag : {"-nodefaults", "-no-user-config"}) arguments.emplace_back(flag);
+  Add(arguments, "-display", "none");
+  Add(arguments, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+  std::string_view watchdog = in.spec.watchdog ? WatchdogActionName(in.spec.watchdog->action) : "reset";
+  Add(arguments, "-action", fmt::format("reboot=reset,shutdown=poweroff,panic=pause,watchdog={}", watchdog));
+  Add(arguments, "-rtc", "base=utc");
+}
+
+// A translation buffer of 64 MiB is all that a small guest fills; larger ones made no boot faster.
+void AddProcessor(Arguments& arguments, const CommandLineInput& in) {
+  const MachineSpec& spec = in.spec;
+  std::string nested = in.kvm ? "host" : "EPYC,+svm,+npt,-cx16";
+  Add(arguments, "-accel", in.kvm ? "kvm" : "tcg,thread=multi,tb-size=64");
+  Add(arguments, "-cpu", spec.nested_virtualization ? nested : in.kvm ? "host" : "max");
+  std::string smp = fmt::format("cpus={}", spec.cpus);
+  if (spec.max_cpus > spec.cpus) smp += fmt::format(",maxcpus={}", spec.max_cpus);
+  const CpuTopology& t = spec.topology;
+  if (t == CpuTopology{}) {
+    smp += fmt::format(",sockets=1,cores={}", std::max(spec.cpus, spec.max_cpus));
+  } else {
+    const std::array<std::pair<const char*, uint32_t>, 4> levels = {
+        {{"sockets", t.sockets}, {"dies", t.dies}, {"cores", t.cores}, {"threads", t.threads}}};
+    for (const auto& [level, count] : levels) smp += fmt::format(",{}={}", level, std::max(count, 1U));
+  }
+  Add(arguments, "-smp", smp);
+}
+
+std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std::optional<uint32_t> host_node) {
+  nlohmann::json object = {
+      {"qom-type", hugepages ? "memory-backend-memfd" : "memory-backend-ram"}, {"id", id}, {"size", size.count()}};
+  if (hugepages) object["hugetlb"] = true;
+  if (host_node) {
+    object["host-nodes"] = {*host_node};
+    object["policy"] = "bind";
+  }
+  return object.dump();
+}
+
+void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
+  const MachineSpec& spec = in.spec;
+  std::string machine = fmt::format("{},{}", in.machine.name, in.machine.options);
+  if (spec.zones.empty()) {
+    Add(arguments, "-object", MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt));
+    machine += ",memory-backend=ram";
+  }
+  Add(arguments, "-M", machine);
+  Add(arguments, "-m", fmt::format("size={}k", spec.memory.count() >> 10));
+  for (size_t node = 0; node < spec.zones.size(); ++node) {
+    const MemoryZone& zone = spec.zones[node];
+    Add(arguments, "-object", MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node));
+    std::string numa = fmt::format("node,nodeid={},memdev=zone-{}", node, zone.id);
+    for (uint32_t cpu : zone.cpus) numa += fmt::format(",cpus={}", cpu);
+    Add(arguments, "-numa", numa);
+  }
+}
+
+void AddChannels(Arguments& arguments, const CommandLineInput& in) {
+  auto socket = [&](std::string_view id, int descriptor, std::string_view file) {
+    if (in.wiring == Wiring::kDescriptors) return fmt::format("socket,id={},fd={}", id, descriptor);
+    return fmt::format("socket,id={},path={},server=on,wait=off", id, Escaped((in.directory / file).string()));
+  };
+  Add(arguments, "-chardev", socket("qmp", kQmpDescriptor, "qmp.sock"));
+  Add(arguments, "-mon", "chardev=qmp,mode=control");
+
+  std::string console = Escaped((in.directory / "console.log").string());
+  std::string log = fmt::format("logfile={},logappend=on", console);
+  const std::array<std::string, 3> serial = {fmt::format("file,id=serial,path={},append=on", console),
+                                             fmt::format("pty,id=serial,{}", log),
+                                             fmt::format("socket,id=serial,path={},server=on,wait=off,{}",
+                                                         Escaped((in.directory / "serial.sock").string()), log)};
+  Add(arguments, "-chardev", serial.at(static_cast<size_t>(in.spec.serial)));
+  Add(arguments, "-serial", "chardev:serial");
+
+  if (!in.spec.agent) return;
+  Add(arguments, "-chardev", socket("agent", kAgentDescriptor, "agent.sock"));
+  Add(arguments, "-device", fmt::format("virtio-serial-{},id=agent-bus,max_ports=2", in.machine.bus));
+  Add(arguments, "-device", "virtserialport,bus=agent-bus.0,chardev=agent,id=agent,name=org.mayfly.agent");
+}
+
+void AddDisks(Arguments& arguments, const CommandLineInput& in) {
+  for (const PreparedDisk& disk : in.disks) {
+    if (NeedsThrottle(disk.disk)) Add(arguments, "-object", ThrottleGroup(disk.disk.id, disk.disk.limit).dump());
+    Add(arguments, "-blockdev", BlockNode(disk).dump());
+    Add(arguments, "-device", DiskDeviceOptions(disk, in.machine).dump());
+  }
+}
+
+void AddNics(Arguments& arguments, const CommandLineInput& in) {
+  for (const Nic& nic : in.spec.nics) {
+    if (nlohmann::json backend = NetworkBackend(nic, in.directory); !backend.is_null()) {
+      Add(arguments, "-netdev", backend.dump());
+    }
+    Add(arguments, "-device", NicDeviceOptions(nic, in.machine).dump());
+  }
+}
+
+void AddSmallDevices(Arguments& arguments, const CommandLineInput& in) {
+  const MachineSpec& spec = in.spec;
+  if (spec.rng) {
+    Add(arguments, "-object", "rng-builtin,id=entropy");
+    Add(arguments, "-device", fmt::format("virtio-rng-{},rng=entropy,id=rng", in.machine.bus));
+  }
+  if (spec.balloon) {
+    Add(arguments, "-device",
+        fmt::format("virtio-balloon-{},id=balloon,deflate-on-oom={},free-page-reporting={}", in.machine.bus,
+                    spec.balloon->deflate_on_oom ? "on" : "off", spec.balloon->free_page_reporting ? "on" : "off"));
+  }
+  if (spec.pvpanic) Add(arguments, "-device", "pvpanic");
+  if (spec.watchdog) Add(arguments, "-device", "i6300esb,id=watchdog");
+  if (spec.generation_id) Add(arguments, "-device", "vmgenid,guid=auto,id=generation");
+}
+
+// The console first; then what the machine and the accelerator need; the spec's own words last, so that they win.
+std::string KernelCommandLine(const CommandLineInput& in) {
+  std::vector<std::string> words = {"console=ttyS0"};
+  if (!in.machine.kernel_words.empty()) words.emplace_back(in.machine.kernel_words);
+  // In software emulation the guest's TSC is the host's. microvm has no clock to measure it against.
+  if (!in.kvm && in.tsc_khz > 0) words.push_back(fmt::format("tsc_early_khz={}", in.tsc_khz));
+  if (!in.spec.boot.command_line.empty()) words.push_back(in.spec.boot.command_line);
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+void AddKernel(Arguments& arguments, const CommandLineInput& in) {
+  const BootSource& boot = in.spec.boot;
+  Add(arguments, "-kernel", boot.kernel);
+  if (!boot.initramfs.empty()) Add(arguments, "-initrd", boot.initramfs);
+  Add(arguments, "-append", KernelCommandLine(in));
+}
+
+}  // namespace
+
+std::vector<std::string> QemuCommandLine(const CommandLineInput& input) {
+  Arguments arguments = {input.program};
+  for (auto* add :
+       {AddBasics, AddProcessor, AddMachineAndMemory, AddChannels, AddDisks, AddNics, AddSmallDevices, AddKernel}) {
+    add(arguments, input);
+  }
+  arguments.insert(arguments.end(), input.extra.begin(), input.extra.end());
+  return arguments;
+}
+
+}  // namespace mayfly::internal

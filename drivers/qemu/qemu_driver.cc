@@ -1,0 +1,104 @@
+// The QEMU backend: probes the host and makes machines.
+#include <fmt/format.h>
+#include <mayfly/driver.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/child_process.h>
+#include <mayfly/internal/disk_image.h>
+
+#include <random>
+
+#include "drivers/qemu/accelerator.h"
+#include "drivers/qemu/capabilities.h"
+#include "drivers/qemu/qemu_machine.h"
+#include "drivers/qemu/qemu_program.h"
+
+namespace mayfly::internal {
+namespace {
+
+constexpr const char* kName = "qemu";
+
+// A locally administered unicast address; 40 random bits keep all VMs of a host apart.
+std::string RandomMac() {
+  std::random_device random;
+  uint32_t high = random();
+  uint32_t low = random();
+  return fmt::format("02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", high & 0xff, high >> 8 & 0xff, low & 0xff,
+                     low >> 8 & 0xff, low >> 16 & 0xff);
+}
+
+HostCheck QemuImgCheck() {
+  try {
+    return {"qemu-img", HostCheck::Result::kPass, FindProgram(QemuImgProgram())->string(), ""};
+  } catch (const HostLacks& error) {
+    return {"qemu-img", HostCheck::Result::kWarn, error.text().summary, error.text().next_step};
+  }
+}
+
+HostCheck KvmCheck(const QemuProgram& qemu) {
+  KvmState state = KnownKvmState(qemu);
+  bool usable = state.verdict == KvmState::Verdict::kUsable;
+  return {"kvm", usable ? HostCheck::Result::kPass : HostCheck::Result::kWarn,
+          state.detail + (state.verdict == KvmState::Verdict::kUnusable ? ": software emulation is used" : ""),
+          state.fix};
+}
+
+HostCheck CloneCheck() {
+  std::filesystem::path directory = RuntimeDirectory();
+  return {"clone", HostCheck::Result::kPass,
+          fmt::format("{}: {}", directory.string(),
+                      HasReflink(directory) ? "reflinks" : "no reflink, so clones of disks are qcow2 overlays"),
+          ""};
+}
+
+class QemuDriver final : public Driver {
+ public:
+  std::string_view Name() const override { return kName; }
+  ProbeReport Probe() override;
+  std::unique_ptr<Machine> Create(const MachineSpec& spec, Sandbox sandbox) override;
+};
+
+ProbeReport QemuDriver::Probe() {
+  ProbeReport report;
+  std::string missing;
+  std::string fix;
+  try {
+    QemuProgram qemu = FindQemu();
+    report.usable = true;
+    report.version = qemu.Text();
+    report.checks = {{"qemu", HostCheck::Result::kPass, qemu.Text(), ""}, KvmCheck(qemu), QemuImgCheck(), CloneCheck()};
+  } catch (const Error& error) {
+    missing = error.text().summary;
+    fix = error.text().next_step;
+    report.checks.push_back({"qemu", HostCheck::Result::kFail, missing, fix});
+  }
+  for (Capability capability : AllCapabilities()) {
+    const QemuCapability& row = QemuCapabilityOf(capability);
+    bool wired = row.support == Support::kYes;
+    report.capabilities.push_back({.capability = capability,
+                                   .available = wired && report.usable,
+                                   .reason = wired && !report.usable ? missing : std::string(row.reason),
+                                   .fix = wired && !report.usable ? fix : ""});
+  }
+  return report;
+}
+
+std::unique_ptr<Machine> QemuDriver::Create(const MachineSpec& spec, Sandbox sandbox) {
+  QemuProgram qemu = FindQemu();
+  RefuseWhatIsNotOffered(spec);
+  if (spec.boot.kernel.empty()) {
+    throw BadSpec({.summary = "spec: boot.kernel: there is nothing to boot",
+                   .next_step = "name an image, or give boot.kernel the path of a Linux kernel"});
+  }
+  MachineSpec complete = spec;
+  for (Nic& nic : complete.nics) {
+    if (nic.mac.empty()) nic.mac = RandomMac();
+  }
+  return std::make_unique<QemuMachine>(std::move(qemu), std::move(complete), std::move(sandbox));
+}
+
+}  // namespace
+
+std::unique_ptr<Driver> MakeDriver_qemu();
+std::unique_ptr<Driver> MakeDriver_qemu() { return std::make_unique<QemuDriver>(); }
+
+}  // namespace mayfly::internal

@@ -1,0 +1,366 @@
+#include "drivers/qemu/qemu_machine.h"
+
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/seed_iso.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "drivers/qemu/capabilities.h"
+#include "drivers/qemu/command_line.h"
+#include "drivers/qemu/device_options.h"
+#include "drivers/qemu/qemu_process.h"
+#include "drivers/qemu/qmp.h"
+#include "drivers/qemu/start_failure.h"
+
+namespace mayfly::internal {
+namespace {
+
+using nlohmann::json;
+using std::chrono::seconds;
+
+constexpr const char* kSeedDisk = "mayfly-seed";
+// How many events of one name a run leaves in the timeline: a guest can make them without end.
+constexpr size_t kEventsKept = 10'000;
+
+Deadline CommandDeadline() { return Deadline::After(Scaled(seconds(30))); }
+
+bool IsUp(const MachineStatus& status) {
+  return status.state == MachineState::kRunning || status.state == MachineState::kReady;
+}
+
+// How QEMU's reasons for SHUTDOWN read; what is not here was not wanted by anybody.
+struct ShutdownRow {
+  std::string_view qemu;
+  std::string_view reason;
+};
+constexpr std::array kShutdownRows = {
+    ShutdownRow{"guest-shutdown", "the guest powered off"},
+    ShutdownRow{"host-qmp-quit", "QEMU was told to quit"},
+};
+
+std::string EventDetail(const json& data) {
+  if (auto reason = data.find("reason"); data.size() <= 2 && reason != data.end() && reason->is_string()) {
+    return reason->get<std::string>();
+  }
+  return data.empty() ? "" : data.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::vector<PreparedDisk> PrepareDisks(const MachineSpec& spec, const Sandbox& sandbox) {
+  std::vector<PreparedDisk> disks;
+  disks.reserve(spec.disks.size() + 1);
+  for (const Disk& disk : spec.disks) disks.push_back(PrepareDisk(disk, sandbox.directory()));
+  if (spec.seed) {
+    std::filesystem::path iso = sandbox.Path("seed.iso");
+    WriteSeedIso(*spec.seed, spec.name, iso);
+    Disk seed{.id = kSeedDisk, .path = iso.string(), .readonly = true};
+    disks.push_back({.disk = seed, .path = iso, .format = DiskFormat::kRaw, .readonly = true});
+  }
+  return disks;
+}
+
+}  // namespace
+
+QemuMachine::QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox)
+    : Machine("qemu", std::move(spec), std::move(sandbox)),
+      qemu_(std::move(qemu)),
+      machine_(ChooseMachine(spec_)),
+      disks_(PrepareDisks(spec_, sandbox_)) {}
+
+QemuMachine::~QemuMachine() = default;
+
+std::vector<std::string> QemuMachine::CommandLine(bool for_people) const {
+  return QemuCommandLine({.program = qemu_.path.string(),
+                          .spec = spec_,
+                          .machine = *machine_.type,
+                          .kvm = accelerator_.kvm,
+                          .tsc_khz = HostTscKhz(),
+                          .disks = disks_,
+                          .directory = sandbox_.directory(),
+                          .wiring = for_people ? Wiring::kPaths : Wiring::kDescriptors,
+                          .extra = ExtraQemuArguments()});
+}
+
+MachineInfo QemuMachine::Info() const {
+  return {.driver = driver(),
+          .vmm = "QEMU " + qemu_.version.ToString(),
+          .machine = std::string(machine_.type->name),
+          .accelerator = accelerator_.kvm ? "kvm" : "tcg",
+          .accelerator_reason = accelerator_.reason,
+          .command_line = CommandLine(/*for_people=*/true),
+          .pid = process_ ? process_->pid() : -1};
+}
+
+std::string QemuMachine::WhyUnsupported(Capability capability) const {
+  return std::string(QemuCapabilityOf(capability).reason);
+}
+
+// --- Lifecycle ------------------------------------------------------------------------------------------------------
+
+void QemuMachine::Boot() {
+  if (MachineStatus now = status(); IsUp(now) || now.state == MachineState::kStarting) {
+    throw BadSpec({.summary = fmt::format("'{}' (qemu) cannot boot: it is {} already", name(), ToString(now.state)),
+                   .next_step = "Stop() or Kill() it first, or Reset() it"});
+  }
+  process_.reset();  // a run that failed and was left to be looked at
+  ending_.clear();
+  event_counts_.clear();
+  agent_taken_ = false;
+  SetState(MachineState::kStarting, "booting");
+  try {
+    accelerator_ = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel);
+    process_ = std::make_unique<QemuProcess>(
+        sandbox_,
+        QemuProcess::Options{.argv = CommandLine(/*for_people=*/false),
+                             .log = vmm_log_path(),
+                             .agent = spec_.agent,
+                             .on_event = [this](const std::string& event, const json& data) { OnEvent(event, data); },
+                             .on_exit = [this](const QemuExit& exit) { OnExit(exit); }});
+  } catch (const Error& error) {
+    SetState(MachineState::kFailed, error.text().summary);
+    throw;
+  }
+  AwaitStart(Deadline::After(Scaled(seconds(30))));
+}
+
+// QEMU answers on its control socket once the machine is complete and its CPUs have been let go.
+void QemuMachine::AwaitStart(Deadline deadline) {
+  try {
+    process_->qmp().Negotiate(deadline);
+    SetUpRunning(deadline);
+  } catch (const VmmDied& error) {
+    ThrowStartFailed(error.text().summary);
+  } catch (const Timeout& error) {
+    ThrowStartFailed(error.text().summary);
+  }
+  // A guest that was fast enough to power off by now is Stopped already.
+  RunOnIoThread([&] {
+    if (status().state == MachineState::kStarting) {
+      SetState(MachineState::kRunning,
+               fmt::format("{} runs ({}, {})", qemu_.Text(), machine_.type->name, accelerator_.kvm ? "kvm" : "tcg"));
+    }
+  });
+}
+
+// What can only be told to a QEMU that runs.
+void QemuMachine::SetUpRunning(Deadline deadline) {
+  QmpClient& qmp = process_->qmp();
+  if (spec_.balloon && spec_.balloon->size > Bytes()) SetBalloon(spec_.balloon->size);
+  if (spec_.serial == SerialKind::kPty) {
+    for (const json& device : qmp.Execute("query-chardev", nullptr, deadline)) {
+      std::string file = device.value("filename", "");
+      if (device.value("label", "") == "serial") timeline_.Add("qemu", "serial", file.substr(file.find(':') + 1));
+    }
+  }
+  if (spec_.affinity.empty()) return;
+  for (const json& cpu : qmp.Execute("query-cpus-fast", nullptr, deadline)) {
+    for (const CpuAffinity& affinity : spec_.affinity) {
+      if (cpu.at("cpu-index").get<uint32_t>() != affinity.vcpu) continue;
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      for (uint32_t host_cpu : affinity.host_cpus) CPU_SET(host_cpu, &set);
+      pid_t thread = cpu.at("thread-id").get<pid_t>();
+      if (sched_setaffinity(thread, sizeof set, &set) != 0) {
+        process_->Kill();
+        throw HostLacks(
+            {.summary = fmt::format("'{}': cannot bind vCPU {} to the host CPUs that its affinity names: {}", name(),
+                                    affinity.vcpu, std::generic_category().message(errno))});
+      }
+    }
+  }
+}
+
+void QemuMachine::ThrowStartFailed(const std::string& trouble) {
+  // The connection ends a moment before the process does; a QEMU that hangs is ended.
+  if (!process_->WaitForExit(Deadline::After(Scaled(seconds(2))))) process_->Kill();
+  ThrowQemuDidNotStart({.name = name(),
+                        .machine = std::string(machine_.type->name),
+                        .version = qemu_.Text(),
+                        .trouble = trouble,
+                        .ended = status().reason,
+                        .last_words = process_->LastWords(),
+                        .log = vmm_log_path()});
+}
+
+bool QemuMachine::Stop(Duration grace) {
+  Deadline deadline = Deadline::After(grace);
+  if (!process_ || !IsUp(status())) {
+    Kill();
+    return true;
+  }
+  try {
+    if (status().paused) Resume();
+    PowerButton();
+    if (process_->WaitForExit(deadline)) return status().state == MachineState::kStopped;
+  } catch (const VmmDied&) {
+    // It ended by itself just now.
+  }
+  Kill();
+  return false;
+}
+
+void QemuMachine::Kill() {
+  if (!process_) return;
+  RunOnIoThread([&] { ending_ = "killed"; });
+  process_->Kill();
+  process_.reset();
+  // After a failure the process had been left for a look at it.
+  if (status().state != MachineState::kStopped) SetState(MachineState::kStopped, "killed");
+}
+
+void QemuMachine::Reset() {
+  size_t from = timeline_.size();
+  Execute("system_reset", nullptr);
+  auto is_reset = [](const Event& event) { return event.source == "qemu" && event.name == "RESET"; };
+  if (!timeline_.WaitFor(is_reset, CommandDeadline(), from)) {
+    throw Timeout({.summary = fmt::format("'{}' (qemu): QEMU did not reset the machine", name())});
+  }
+}
+
+UniqueFd QemuMachine::ConnectAgent() {
+  if (!process_ || std::exchange(agent_taken_, true)) return {};
+  return process_->TakeAgent();
+}
+
+// --- Events, on the I/O thread --------------------------------------------------------------------------------------
+
+void QemuMachine::OnEvent(const std::string& event, const json& data) {
+  size_t count = ++event_counts_[event];
+  if (count <= kEventsKept) timeline_.Add("qemu", event, EventDetail(data));
+  if (count == kEventsKept) timeline_.Add("qemu", event, "further ones of this boot are not recorded");
+
+  MachineStatus now = status();
+  if (event == "RESET") {
+    if (now.state == MachineState::kReady) {
+      SetState(MachineState::kRunning, data.value("guest", false) ? "the guest restarted" : "the machine was reset");
+    }
+  } else if (event == "SHUTDOWN") {
+    std::string reason = data.value("reason", "");
+    for (const ShutdownRow& row : kShutdownRows) {
+      if (row.qemu == reason) ending_ = row.reason;
+    }
+  } else if (event == "WATCHDOG") {
+    if (data.value("action", "") == "poweroff") ending_ = "the watchdog powered the guest off";
+  } else if (event == "STOP" || event == "RESUME") {
+    if (!IsUp(now)) return;
+    now.paused = event == "STOP";
+    SetStatus(now);
+  } else if (event == "GUEST_PANICKED") {
+    SetState(MachineState::kFailed, "the guest panicked");
+  } else if (event == "BLOCK_IO_ERROR" && data.value("nospace", false)) {
+    std::string disk = DiskOfDevice(data.value("node-name", data.value("device", "")));
+    SetState(MachineState::kFailed, fmt::format("the host has no space left for disk '{}'", disk));
+  }
+}
+
+void QemuMachine::OnExit(const QemuExit& exit) {
+  if (!ending_.empty()) return SetState(MachineState::kStopped, ending_);
+  std::string reason = fmt::format("QEMU ended: {}", exit.status.ToString());
+  if (!exit.trouble.empty()) reason += "; " + exit.trouble;
+  if (!exit.last_words.empty()) reason += "; " + exit.last_words.back();
+  SetState(MachineState::kFailed, reason);
+}
+
+// --- Operations -----------------------------------------------------------------------------------------------------
+
+json QemuMachine::Execute(const std::string& command, const json& arguments) {
+  if (!process_ || status().state == MachineState::kStopped) {
+    throw BadSpec({.summary = fmt::format("'{}' (qemu) cannot do '{}': it is Stopped", name(), command),
+                   .notes = {status().reason},
+                   .next_step = "Boot() it first"});
+  }
+  try {
+    return process_->qmp().Execute(command, arguments, CommandDeadline());
+  } catch (VmmDied& error) {
+    process_->WaitForExit(Deadline::After(Scaled(seconds(2))));  // how it ended is known then
+    error.AddNote(status().reason);
+    throw;
+  }
+}
+
+// QEMU tells STOP and RESUME before it answers, so the status is right when these return.
+void QemuMachine::Pause() { Execute("stop", nullptr); }
+void QemuMachine::Resume() { Execute("cont", nullptr); }
+void QemuMachine::PowerButton() { Execute("system_powerdown", nullptr); }
+void QemuMachine::InjectNmi() { Execute("inject-nmi", nullptr); }
+
+void QemuMachine::SetBalloon(Bytes size) {
+  if (!spec_.balloon) {
+    throw BadSpec({.summary = fmt::format("'{}' has no balloon", name()), .next_step = "give its spec a balloon"});
+  }
+  if (size >= spec_.memory) {
+    throw BadSpec({.summary = fmt::format("balloon: \"{}\" is all of the guest's memory ({})", ToString(size),
+                                          ToString(spec_.memory))});
+  }
+  Execute("balloon", {{"value", (spec_.memory - size).count()}});
+}
+
+const PreparedDisk& QemuMachine::FindDisk(const std::string& id) const {
+  auto disk = std::find_if(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; });
+  if (disk != disks_.end()) return *disk;
+  std::string known;
+  for (const PreparedDisk& d : disks_) known += (known.empty() ? "" : ", ") + d.disk.id;
+  throw BadSpec({.summary = fmt::format("'{}' has no disk \"{}\"; it has: {}", name(), id, known)});
+}
+
+std::string QemuMachine::DiskOfDevice(const std::string& device) const {
+  for (const PreparedDisk& disk : disks_) {
+    if (DiskNode(disk.disk.id) == device || DiskDevice(disk.disk.id) == device) return disk.disk.id;
+  }
+  return device;
+}
+
+void QemuMachine::ResizeDisk(const std::string& id, Bytes size) {
+  const PreparedDisk& disk = FindDisk(id);
+  if (disk.readonly) throw BadSpec({.summary = fmt::format("disk '{}' is read-only: it cannot grow", id)});
+  try {
+    Execute("block_resize", {{"node-name", DiskNode(id)}, {"size", size.count()}});
+  } catch (const QmpError& error) {
+    throw BadSpec(
+        {.summary = fmt::format("disk '{}' cannot have {}", id, ToString(size)), .notes = {error.description()}});
+  }
+}
+
+void QemuMachine::SetRateLimit(const std::string& id, const RateLimit& limit) {
+  const PreparedDisk& disk = FindDisk(id);
+  if (!NeedsThrottle(disk.disk)) {
+    throw BadSpec({.summary = fmt::format("disk '{}' was booted without a limit, so none can be set", id),
+                   .next_step = "give it one in the spec, however high"});
+  }
+  Execute("qom-set",
+          {{"path", "/objects/" + DiskThrottle(id)}, {"property", "limits"}, {"value", ThrottleLimits(limit)}});
+}
+
+std::map<std::string, std::map<std::string, uint64_t>> QemuMachine::Counters() {
+  constexpr std::array<std::pair<const char*, const char*>, 5> kNames = {{{"rd_bytes", "read_bytes"},
+                                                                          {"wr_bytes", "written_bytes"},
+                                                                          {"rd_operations", "reads"},
+                                                                          {"wr_operations", "writes"},
+                                                                          {"flush_operations", "flushes"}}};
+  std::map<std::string, std::map<std::string, uint64_t>> counters;
+  for (const json& device : Execute("query-blockstats", nullptr)) {
+    std::string path = device.value("qdev", "");
+    for (const PreparedDisk& disk : disks_) {
+      // "/machine/peripheral/disk-ID/virtio-backend"
+      if (path.find(fmt::format("/{}/", DiskDevice(disk.disk.id))) == std::string::npos &&
+          !path.ends_with("/" + DiskDevice(disk.disk.id))) {
+        continue;
+      }
+      for (const auto& [qemu, ours] : kNames)
+        counters[disk.disk.id][ours] = device.at("stats").at(qemu).get<uint64_t>();
+    }
+  }
+  return counters;
+}
+
+void QemuMachine::CoreDump(const std::filesystem::path& file) {
+  Execute("dump-guest-memory", {{"paging", false}, {"protocol", "file:" + std::filesystem::absolute(file).string()}});
+}
+
+}  // namespace mayfly::internal

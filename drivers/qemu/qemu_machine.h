@@ -1,0 +1,87 @@
+// A machine run by QEMU.
+//
+// Disks are made in the constructor and stay until the destructor; each Boot starts a QEMU process of its own. States
+// follow QEMU's events and the end of its process, both seen on the I/O thread:
+//
+// | what happens | state | reason |
+// | --- | --- | --- |
+// | the guest powers off (SHUTDOWN, then QEMU ends) | Stopped | the guest powered off |
+// | Kill | Stopped | killed |
+// | the guest restarts, or Reset (RESET) | Running | the guest restarted |
+// | the guest panics and has pvpanic (GUEST_PANICKED) | Failed | the guest panicked |
+// | the host has no space left for a disk (BLOCK_IO_ERROR) | Failed | names the disk |
+// | QEMU ends otherwise | Failed | how it ended, and its last words |
+//
+// Each QMP event is in the timeline under QEMU's name for it.
+#pragma once
+
+#include <mayfly/internal/disk_image.h>
+#include <mayfly/machine.h>
+
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "drivers/qemu/accelerator.h"
+#include "drivers/qemu/machine_type.h"
+#include "drivers/qemu/qemu_program.h"
+
+namespace mayfly::internal {
+
+class QemuProcess;
+struct QemuExit;
+
+class QemuMachine final : public Machine {
+ public:
+  // `spec` has a kernel, and a MAC for each NIC. Makes the disks: throws BadSpec, HostLacks.
+  QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox);
+  ~QemuMachine() override;
+
+  MachineInfo Info() const override;
+
+  void Boot() override;
+  bool Stop(Duration grace) override;
+  void Kill() override;
+  void Reset() override;
+  UniqueFd ConnectAgent() override;
+
+  void Pause() override;
+  void Resume() override;
+  void PowerButton() override;
+  void SetBalloon(Bytes size) override;
+  void ResizeDisk(const std::string& id, Bytes size) override;
+  void SetRateLimit(const std::string& disk, const RateLimit& limit) override;
+  std::map<std::string, std::map<std::string, uint64_t>> Counters() override;
+  void InjectNmi() override;
+  void CoreDump(const std::filesystem::path& file) override;
+
+ protected:
+  std::string WhyUnsupported(Capability capability) const override;
+
+ private:
+  std::vector<std::string> CommandLine(bool for_people) const;
+  void AwaitStart(Deadline deadline);
+  void SetUpRunning(Deadline deadline);
+  [[noreturn]] void ThrowStartFailed(const std::string& trouble);
+  nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments);
+  const PreparedDisk& FindDisk(const std::string& id) const;
+  std::string DiskOfDevice(const std::string& device) const;
+
+  // On the I/O thread.
+  void OnEvent(const std::string& name, const nlohmann::json& data);
+  void OnExit(const QemuExit& exit);
+
+  const QemuProgram qemu_;
+  const MachineChoice machine_;
+  std::vector<PreparedDisk> disks_;
+  AcceleratorChoice accelerator_;
+
+  std::string ending_;  // on the I/O thread: the reason for which this run's end is expected; empty: it is not
+  std::map<std::string, size_t> event_counts_;  // on the I/O thread: this run's
+  bool agent_taken_ = false;
+  std::unique_ptr<QemuProcess> process_;  // last: its end tells the members above
+};
+
+}  // namespace mayfly::internal

@@ -1,0 +1,228 @@
+#include "drivers/qemu/qmp.h"
+
+#include <fmt/format.h>
+#include <mayfly/internal/io_thread.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <deque>
+#include <future>
+#include <map>
+#include <system_error>
+#include <utility>
+
+namespace mayfly::internal {
+namespace {
+
+using nlohmann::json;
+
+// The beginning of what was received, fit for a message.
+std::string Excerpt(std::string_view line) {
+  constexpr size_t kShown = 120;
+  std::string shown;
+  for (char c : line.substr(0, kShown)) shown.push_back(c >= ' ' && c <= '~' ? c : '?');
+  return line.size() > kShown ? shown + "…" : shown;
+}
+
+VmmDied ConnectionLost(const std::string& doing, const std::string& reason) {
+  return VmmDied({.summary = fmt::format("{}: {}", doing, reason)});
+}
+
+}  // namespace
+
+QmpError::QmpError(std::string command, std::string description)
+    : Error({.summary = fmt::format("QEMU refused '{}': {}", command, description)}),
+      description_(std::move(description)) {}
+
+// All state belongs to the I/O thread.
+class QmpClient::Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(UniqueFd socket, Handlers handlers)
+      : socket_(IoContext(), boost::asio::local::stream_protocol(), socket.Release()), handlers_(std::move(handlers)) {}
+
+  void Start() { Read(); }
+
+  // A reply that will come: the message that carries `id`, or the greeting.
+  std::shared_future<json> Await(const std::string& id) {
+    std::promise<json>& promise = awaited_[id];
+    std::shared_future<json> reply = promise.get_future().share();
+    if (closed_) Fail(id);
+    if (id == kGreeting && !greeting_.is_null()) Fulfil(id, greeting_);
+    return reply;
+  }
+
+  void Forget(const std::string& id) { awaited_.erase(id); }
+
+  void Send(std::string line) {
+    if (closed_) return;
+    outgoing_.push_back(std::move(line));
+    if (outgoing_.size() == 1) Write();
+  }
+
+  void Drain() {
+    while (!closed_) {
+      pollfd ready{socket_.native_handle(), POLLIN, 0};
+      if (poll(&ready, 1, 0) <= 0) return;
+      ssize_t count = recv(socket_.native_handle(), chunk_.data(), chunk_.size(), MSG_DONTWAIT);
+      if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+      count > 0 ? Receive(std::string_view(chunk_.data(), count)) : End();
+    }
+  }
+
+  // From here on nobody is told anything.
+  void Abandon() {
+    handlers_ = {};
+    Close(true, "the connection was closed by this side");
+  }
+
+  static constexpr const char* kGreeting = "greeting";
+
+ private:
+  void Read() {
+    // Waiting for readability and reading in Drain keeps one way to read.
+    socket_.async_wait(boost::asio::socket_base::wait_read,
+                       [self = shared_from_this()](const boost::system::error_code& error) {
+                         if (self->closed_) return;
+                         if (error) return self->End();
+                         self->Drain();
+                         if (!self->closed_) self->Read();
+                       });
+  }
+
+  void Write() {
+    boost::asio::async_write(socket_, boost::asio::buffer(outgoing_.front()),
+                             [self = shared_from_this()](const boost::system::error_code& error, size_t) {
+                               if (self->closed_) return;
+                               // What QEMU said before it went is still to be read: its end is seen there.
+                               if (error) return;
+                               self->outgoing_.pop_front();
+                               if (!self->outgoing_.empty()) self->Write();
+                             });
+  }
+
+  void Receive(std::string_view data) {
+    while (!data.empty() && !closed_) {
+      size_t end = data.find('\n');
+      if (line_.size() + std::min(end, data.size()) > kMaxLine) {
+        return Close(false, fmt::format("QEMU sent a line of more than {} MiB on its control socket", kMaxLine >> 20));
+      }
+      line_.append(data.substr(0, end));
+      if (end == std::string_view::npos) return;
+      data.remove_prefix(end + 1);
+      std::string line = std::exchange(line_, {});
+      if (line.find_first_not_of("\r\t ") != std::string::npos) Handle(line);
+    }
+  }
+
+  void Handle(const std::string& line) {
+    json message = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!message.is_object()) return Close(false, fmt::format("QEMU sent no QMP message: '{}'", Excerpt(line)));
+    if (auto event = message.find("event"); event != message.end() && event->is_string()) {
+      if (handlers_.on_event) {
+        auto on_event = handlers_.on_event;  // lives on when the handler abandons this connection
+        on_event(event->get<std::string>(), message.value("data", json::object()));
+      }
+    } else if (message.contains("QMP")) {
+      greeting_ = message["QMP"];
+      Fulfil(kGreeting, greeting_);
+    } else if (auto id = message.find("id");
+               id != message.end() && id->is_string() && (message.contains("return") || message.contains("error"))) {
+      Fulfil(id->get<std::string>(), message);
+    } else {
+      Close(false, fmt::format("QEMU sent no QMP message: '{}'", Excerpt(line)));
+    }
+  }
+
+  void Fulfil(const std::string& id, const json& message) {
+    auto awaited = awaited_.find(id);
+    if (awaited == awaited_.end()) return;  // its caller has given up
+    std::promise<json> promise = std::move(awaited->second);
+    awaited_.erase(awaited);
+    promise.set_value(message);
+  }
+
+  void Fail(const std::string& id) {
+    std::promise<json> promise = std::move(awaited_[id]);
+    awaited_.erase(id);
+    promise.set_exception(std::make_exception_ptr(ConnectionLost("QMP", reason_)));
+  }
+
+  // Resets count as ends: QEMU was killed with our last command unread.
+  void End() {
+    if (line_.empty()) return Close(true, "QEMU closed its control socket");
+    Close(true, fmt::format("QEMU closed its control socket in the middle of a message: '{}'", Excerpt(line_)));
+  }
+
+  void Close(bool in_order, const std::string& reason) {
+    if (closed_) return;
+    closed_ = true;
+    reason_ = reason;
+    boost::system::error_code ignored;
+    socket_.close(ignored);
+    while (!awaited_.empty()) Fail(std::string(awaited_.begin()->first));
+    if (auto on_closed = std::exchange(handlers_.on_closed, nullptr)) on_closed(in_order, reason);
+  }
+
+  boost::asio::local::stream_protocol::socket socket_;
+  Handlers handlers_;
+  std::array<char, 65536> chunk_{};
+  std::string line_;  // what has come of a line so far
+  std::deque<std::string> outgoing_;
+  json greeting_;
+  std::map<std::string, std::promise<json>> awaited_;
+  bool closed_ = false;
+  std::string reason_;
+  uint64_t next_id_ = 0;
+
+  friend class QmpClient;
+};
+
+QmpClient::QmpClient(UniqueFd socket, Handlers handlers)
+    : connection_(std::make_shared<Connection>(std::move(socket), std::move(handlers))) {
+  RunOnIoThread([&] { connection_->Start(); });
+}
+
+QmpClient::~QmpClient() {
+  RunOnIoThread([&] { connection_->Abandon(); });
+}
+
+void QmpClient::Drain() { connection_->Drain(); }
+
+json QmpClient::Negotiate(Deadline deadline) {
+  auto reply = RunOnIoThread([&] { return connection_->Await(Connection::kGreeting); });
+  if (reply.wait_until(deadline.time()) != std::future_status::ready) {
+    throw Timeout({.summary = "QEMU sent no greeting on its control socket"});
+  }
+  json greeting = reply.get();
+  Execute("qmp_capabilities", nullptr, deadline);
+  return greeting;
+}
+
+json QmpClient::Execute(const std::string& command, const json& arguments, Deadline deadline) {
+  std::string id;
+  auto reply = RunOnIoThread([&] {
+    id = std::to_string(++connection_->next_id_);
+    json message = {{"execute", command}, {"id", id}};
+    if (!arguments.is_null()) message["arguments"] = arguments;
+    auto awaited = connection_->Await(id);
+    connection_->Send(message.dump() + "\n");
+    return awaited;
+  });
+  if (reply.wait_until(deadline.time()) != std::future_status::ready) {
+    RunOnIoThread([&] { connection_->Forget(id); });
+    throw Timeout({.summary = fmt::format("QEMU did not answer '{}' in time", command)});
+  }
+  json message = reply.get();
+  if (auto error = message.find("error"); error != message.end()) {
+    auto text = error->is_object() ? error->find("desc") : error->end();
+    throw QmpError(command, text != error->end() && text->is_string() ? text->get<std::string>() : error->dump());
+  }
+  return message["return"];
+}
+
+}  // namespace mayfly::internal

@@ -1,0 +1,69 @@
+// Client of QEMU's control protocol (QMP) over a connected stream socket.
+//
+//   QmpClient qmp(std::move(socket), {.on_event = …, .on_closed = …});
+//   qmp.Negotiate(deadline);                                       // greeting and capabilities
+//   nlohmann::json status = qmp.Execute("query-status", {}, deadline);
+//
+// One JSON object a line. Commands carry ids, so several threads may have one under way each. What the other side sends
+// is bounded: a line longer than kMaxLine, or one that is not a QMP message, closes the connection with a reason, and
+// every command under way fails with it.
+//
+// Threads: Execute blocks and must not be called on the I/O thread. Handlers run on the I/O thread; none runs after the
+// destructor has returned.
+#pragma once
+
+#include <mayfly/deadline.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/unique_fd.h>
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace mayfly::internal {
+
+// QEMU's refusal of a command: the text is its own.
+class QmpError : public Error {
+ public:
+  QmpError(std::string command, std::string description);
+  const char* kind() const noexcept override { return "QmpError"; }
+  const std::string& description() const { return description_; }
+
+ private:
+  std::string description_;
+};
+
+class QmpClient {
+ public:
+  static constexpr size_t kMaxLine = size_t{16} << 20;
+
+  struct Handlers {
+    std::function<void(const std::string& name, const nlohmann::json& data)> on_event{};
+    // Once, when the connection ends: in order, when QEMU closed it between two messages, else because of what it sent
+    // ("QEMU sent no QMP message: 'xyz'").
+    std::function<void(bool in_order, const std::string& reason)> on_closed{};
+  };
+
+  QmpClient(UniqueFd socket, Handlers handlers);
+  ~QmpClient();
+  QmpClient(const QmpClient&) = delete;
+  QmpClient& operator=(const QmpClient&) = delete;
+
+  // Reads the greeting and leaves negotiation mode; returns the greeting's "QMP" object. Throws VmmDied, Timeout.
+  nlohmann::json Negotiate(Deadline deadline);
+
+  // Sends a command and returns its "return" value. `arguments` null: none. Throws QmpError when QEMU refuses it,
+  // VmmDied when the connection ends first, Timeout.
+  nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments, Deadline deadline);
+
+  // Reads what has arrived, without waiting, and hands it to the handlers. For the I/O thread only.
+  void Drain();
+
+ private:
+  class Connection;
+  std::shared_ptr<Connection> connection_;
+};
+
+}  // namespace mayfly::internal

@@ -1,0 +1,150 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/child_process.h>
+#include <mayfly/internal/disk_image.h>
+#include <mayfly/internal/unique_fd.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+namespace mayfly::internal {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kSpaceHint =
+    "free some space, or choose another place for VMs by MAYFLY_RUNTIME_DIR (sizes are sparse: only what is written "
+    "counts)";
+
+[[noreturn]] void ThrowErrno(const Disk& disk, const fs::path& path, std::string_view doing, int error) {
+  throw HostLacks({.summary = fmt::format("disk '{}': cannot {} {}: {}", disk.id, doing, path.string(),
+                                          std::generic_category().message(error)),
+                   .next_step = error == ENOSPC ? std::string(kSpaceHint) : std::string()});
+}
+
+UniqueFd OpenNew(const Disk& disk, const fs::path& path) {
+  UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file) ThrowErrno(disk, path, "make", errno);
+  return file;
+}
+
+PreparedDisk NewDisk(const Disk& disk, const fs::path& directory) {
+  fs::path path = directory / fmt::format("disk-{}.raw", disk.id);
+  UniqueFd file = OpenNew(disk, path);
+  if (ftruncate(file.get(), static_cast<off_t>(disk.size.count())) != 0) ThrowErrno(disk, path, "size", errno);
+  return {.disk = disk, .path = path, .format = DiskFormat::kRaw, .readonly = disk.readonly};
+}
+
+// False when the file system has no reflinks, or the two files are on different ones.
+bool Reflink(const fs::path& from, int to) {
+  UniqueFd source(open(from.c_str(), O_RDONLY | O_CLOEXEC));
+  return source && ioctl(to, FICLONE, source.get()) == 0;
+}
+
+std::string_view FormatName(DiskFormat format) { return format == DiskFormat::kQcow2 ? "qcow2" : "raw"; }
+
+std::string RunQemuImg(const std::string& id, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), QemuImgProgram());
+  CommandOutput output = RunCommand(arguments, Scaled(std::chrono::seconds(30)));
+  if (output.status.ok()) return output.out;
+  bool full = output.out.find(std::generic_category().message(ENOSPC)) != std::string::npos;
+  std::string text = output.out.substr(0, output.out.find_last_not_of('\n') + 1);
+  throw HostLacks(
+      {.summary = fmt::format("disk '{}': qemu-img {} failed ({})", id, arguments[1], output.status.ToString()),
+       .notes = {text},
+       .next_step = full ? std::string(kSpaceHint) : std::string()});
+}
+
+Bytes VirtualSize(const std::string& id, const fs::path& path, DiskFormat format) {
+  std::error_code error;
+  if (format == DiskFormat::kRaw) return Bytes(fs::file_size(path, error));
+  // -U: another VM may hold the image open.
+  std::string info =
+      RunQemuImg(id, {"info", "-U", "--output=json", "-f", std::string(FormatName(format)), path.string()});
+  return Bytes(nlohmann::json::parse(info).at("virtual-size").get<uint64_t>());
+}
+
+[[noreturn]] void ThrowWouldShrink(const std::string& id, const fs::path& path, Bytes is, Bytes wanted) {
+  throw BadSpec({.summary = fmt::format("disk '{}': size: \"{}\" is less than the {} of {}; a disk can only grow", id,
+                                        ToString(wanted), ToString(is), path.string())});
+}
+
+PreparedDisk CloneDisk(const Disk& disk, const fs::path& directory) {
+  Bytes is = disk.size > Bytes() ? VirtualSize(disk.id, disk.path, disk.format) : Bytes();
+  if (is > disk.size) ThrowWouldShrink(disk.id, disk.path, is, disk.size);
+  fs::path copy = directory / fmt::format("disk-{}.{}", disk.id, FormatName(disk.format));
+  if (Reflink(disk.path, OpenNew(disk, copy).get())) {
+    if (disk.size > is) GrowDiskFile(disk.id, copy, disk.format, disk.size);
+    return {.disk = disk, .path = copy, .format = disk.format};
+  }
+  fs::remove(copy);
+  fs::path overlay = directory / fmt::format("disk-{}.overlay", disk.id);
+  std::vector<std::string> create = {"create",
+                                     "-q",
+                                     "-f",
+                                     "qcow2",
+                                     "-F",
+                                     std::string(FormatName(disk.format)),
+                                     "-b",
+                                     fs::absolute(disk.path).string(),
+                                     overlay.string()};
+  if (disk.size > is) create.push_back(std::to_string(disk.size.count()));
+  RunQemuImg(disk.id, create);
+  return {.disk = disk, .path = overlay, .format = DiskFormat::kQcow2};
+}
+
+}  // namespace
+
+std::string QemuImgProgram() {
+  const char* given = std::getenv("MAYFLY_QEMU_IMG");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
+  std::string name = given != nullptr && *given != '\0' ? given : "qemu-img";
+  if (!FindProgram(name)) {
+    throw HostLacks(
+        {.summary = fmt::format("there is no program '{}', which makes copy-on-write clones of disks", name),
+         .next_step = "install it (Debian: sudo apt-get install qemu-utils), or set MAYFLY_QEMU_IMG to its path"});
+  }
+  return name;
+}
+
+PreparedDisk PrepareDisk(const Disk& disk, const fs::path& directory) {
+  if (disk.path.empty()) return NewDisk(disk, directory);
+  struct stat status{};
+  if (stat(disk.path.c_str(), &status) != 0 || access(disk.path.c_str(), R_OK) != 0) {
+    throw BadSpec({.summary = fmt::format("disk '{}': path: \"{}\": {}", disk.id, disk.path,
+                                          std::generic_category().message(errno)),
+                   .next_step = "give the path of a disk image; for an empty disk leave path out and give size"});
+  }
+  bool grows = disk.size > Bytes();
+  // Nobody writes to a read-only disk: it needs no clone, unless it shall be larger than its image.
+  if (disk.clone && !(disk.readonly && !grows)) {
+    PreparedDisk clone = CloneDisk(disk, directory);
+    clone.readonly = disk.readonly;
+    return clone;
+  }
+  if (grows) GrowDiskFile(disk.id, disk.path, disk.format, disk.size);
+  return {.disk = disk, .path = fs::absolute(disk.path), .format = disk.format, .readonly = disk.readonly};
+}
+
+void GrowDiskFile(const std::string& id, const fs::path& path, DiskFormat format, Bytes size) {
+  Bytes is = VirtualSize(id, path, format);
+  if (size < is) ThrowWouldShrink(id, path, is, size);
+  if (size == is) return;
+  RunQemuImg(id, {"resize", "-q", "-f", std::string(FormatName(format)), path.string(), std::to_string(size.count())});
+}
+
+bool HasReflink(const fs::path& directory) {
+  // Unnamed files: nothing is left, whatever happens.
+  UniqueFd from(open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  UniqueFd to(open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  return from && to && ioctl(to.get(), FICLONE, from.get()) == 0;
+}
+
+}  // namespace mayfly::internal
