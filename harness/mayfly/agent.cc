@@ -1,0 +1,123 @@
+#include <mayfly/agent.h>
+
+#include <sys/random.h>
+
+#include <chrono>
+#include <utility>
+
+#include <mayfly/internal/agent_connection.h>
+#include <mayfly/internal/io_thread.h>
+
+namespace mayfly {
+
+using internal::AgentConnection;
+using internal::BlockingCall;
+using internal::RunOnIoThread;
+using internal::agent::MessageWriter;
+
+namespace {
+
+// For what a guest does at once unless it hangs.
+constexpr Duration kAnswerTime = std::chrono::seconds(30);
+// Writing back everything that a guest has in memory may take its time.
+constexpr Duration kSyncTime = std::chrono::minutes(5);
+// What the host gives the guest beyond a timeout that the guest itself watches.
+constexpr Duration kGrace = std::chrono::seconds(10);
+constexpr size_t kEntropyBytes = 256;
+
+void Ask(const std::shared_ptr<AgentConnection>& connection, std::string what, MessageWriter request,
+         std::string_view body = {}, Duration time = kAnswerTime) {
+  BlockingCall call(connection, std::move(what), std::move(request), body);
+  call.Next(Deadline::After(Scaled(time)));
+}
+
+uint64_t Milliseconds(Duration duration) {
+  auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
+  return count < 1 ? 1 : static_cast<uint64_t>(count);
+}
+
+void WaitFor(const std::shared_ptr<AgentConnection>& connection, std::string what, MessageWriter request,
+             Duration timeout) {
+  request.Set("timeout", Milliseconds(timeout));
+  BlockingCall call(connection, what, std::move(request));
+  Deadline deadline =
+      timeout > Duration::max() - Scaled(kGrace) ? Deadline::Never() : Deadline::After(timeout + Scaled(kGrace));
+  auto answer = call.NextOrError(deadline);
+  if (answer->message.type() != "error") return;
+  if (answer->message.Signed("errno") == ETIMEDOUT) {
+    throw Timeout(
+        {.summary = connection->Cannot(what, "nothing within " + ForPeople(timeout)), .notes = {}, .next_step = {}});
+  }
+  throw connection->Refusal(what, answer->message);
+}
+
+}  // namespace
+
+Agent::Agent(internal::UniqueFd socket, Timeline& timeline, AgentOptions options)
+    : connection_(std::make_shared<AgentConnection>(std::move(socket), timeline, std::move(options))) {
+  RunOnIoThread([this] { connection_->Begin(); });
+}
+
+Agent::~Agent() {
+  Disconnect(std::make_exception_ptr(
+      GuestFailed({.summary = "'" + connection_->name() + "': the VM was let go of", .notes = {}, .next_step = {}})));
+}
+
+AgentHello Agent::WaitForHello(Deadline deadline, uint64_t other_than) {
+  return connection_->WaitForHello(deadline, other_than);
+}
+
+std::optional<AgentHello> Agent::hello() const { return connection_->hello(); }
+
+void Agent::Disconnect(std::exception_ptr reason) {
+  RunOnIoThread([&] { connection_->Fail(std::move(reason)); });
+}
+
+bool Agent::connected() const { return connection_->connected(); }
+
+void Agent::OnClosed(std::function<void(const std::string& reason)> callback) {
+  connection_->OnClosed(std::move(callback));
+}
+
+void Agent::WaitForPort(uint16_t port, Duration timeout) {
+  MessageWriter request("wait");
+  request.Set("what", "port").Set("port", uint64_t{port});
+  WaitFor(connection_, "wait for a listener on port " + std::to_string(port), std::move(request), timeout);
+}
+
+void Agent::WaitForFile(std::string_view path, Duration timeout) {
+  MessageWriter request("wait");
+  request.Set("what", "file").Set("name", path);
+  WaitFor(connection_, "wait for the file " + std::string(path), std::move(request), timeout);
+}
+
+void Agent::WaitForUnit(std::string_view unit, Duration timeout) {
+  MessageWriter request("wait");
+  request.Set("what", "unit").Set("name", unit);
+  WaitFor(connection_, "wait for the unit " + std::string(unit), std::move(request), timeout);
+}
+
+void Agent::Sync() { Ask(connection_, "sync", MessageWriter("sync"), {}, kSyncTime); }
+
+void Agent::PowerOff() { Ask(connection_, "power off", MessageWriter("poweroff")); }
+
+void Agent::Reboot() { Ask(connection_, "reboot", MessageWriter("reboot")); }
+
+void Agent::FixClockAndEntropy() {
+  std::string random(kEntropyBytes, '\0');
+  // The kernel gives 256 bytes at once, once it has any.
+  while (getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) {
+  }
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  MessageWriter request("fix");
+  request.Set("time", int64_t{std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()});
+  Ask(connection_, "set clock and entropy", std::move(request), random);
+}
+
+void Agent::SetIdentity(std::string_view hostname, std::string_view machine_id) {
+  MessageWriter request("identity");
+  request.Set("hostname", hostname).Set("machine", machine_id);
+  Ask(connection_, "set hostname and machine-id", std::move(request));
+}
+
+}  // namespace mayfly

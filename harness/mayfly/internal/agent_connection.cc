@@ -1,0 +1,507 @@
+#include <mayfly/internal/agent_connection.h>
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+#include <mayfly/internal/io_thread.h>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/write.hpp>
+
+namespace mayfly::internal {
+
+using agent::Frame;
+using agent::kFrameCost;
+using agent::kStreams;
+using agent::Message;
+using agent::MessageWriter;
+namespace key = agent::key;
+
+namespace {
+
+constexpr size_t kTranscriptLimit = 4 << 20;
+constexpr size_t kBuffersAtOnce = 16;
+// A guest that restarts more often than this during one connection is up to no good: each time costs memory here.
+constexpr uint64_t kMaxGreetings = 20000;
+constexpr size_t kShownText = 2000;
+
+uint64_t RandomNumber() {
+  uint64_t number = 0;
+  while (getrandom(&number, sizeof number, 0) != sizeof number) {
+  }
+  return number | 1;  // never 0
+}
+
+std::string Summary(const std::exception_ptr& reason) {
+  try {
+    std::rethrow_exception(reason);
+  } catch (const Error& error) {
+    return error.text().summary;
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+template <typename ErrorType>
+bool AddNoteTo(const std::exception_ptr& reason, const std::string& note, std::exception_ptr* out) {
+  try {
+    std::rethrow_exception(reason);
+  } catch (const ErrorType& error) {
+    ErrorType copy = error;
+    copy.AddNote(note);
+    *out = std::make_exception_ptr(copy);
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+// Text of the guest's for people: bounded, without control characters.
+std::string Printable(std::string_view text) {
+  std::string shown(text.substr(0, kShownText));
+  std::replace_if(
+      shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; }, ' ');
+  return shown;
+}
+
+bool IsLast(std::string_view type) { return type == "done" || type == "error" || type == "exit"; }
+bool IsCharged(std::string_view type) { return type == "data" || type == "entry" || type == "end"; }
+
+}  // namespace
+
+std::exception_ptr WithNote(const std::exception_ptr& reason, const std::string& note) {
+  std::exception_ptr out = reason;
+  // The classes of errors.h. A copy, because the reason is shared by all calls and read on their threads.
+  static_cast<void>(AddNoteTo<GuestFailed>(reason, note, &out) || AddNoteTo<VmmDied>(reason, note, &out) ||
+                    AddNoteTo<BootFailed>(reason, note, &out) || AddNoteTo<Timeout>(reason, note, &out) ||
+                    AddNoteTo<HostLacks>(reason, note, &out) || AddNoteTo<BadSpec>(reason, note, &out) ||
+                    AddNoteTo<Unsupported>(reason, note, &out));
+  return out;
+}
+
+void RequireBlockingAllowed(std::string_view what) {
+  if (!OnIoThread()) return;
+  throw BadSpec({.summary = fmt::format("cannot {} on mayfly's I/O thread", what),
+                 .notes = {"an on_output callback must not call a function that waits for the guest"},
+                 .next_step = "hand the output over to another thread and call it there"});
+}
+
+// --- AgentMessage, Transcript
+// -------------------------------------------------------------------------------------------
+
+AgentMessage::AgentMessage(std::string_view header, std::string_view body_bytes)
+    : bytes(header), body(body_bytes), message(Message::Parse(bytes).value()) {}
+
+Transcript::Transcript(const std::filesystem::path& path) {
+  if (!path.empty()) file_.Reset(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+}
+
+void Transcript::Line(std::string_view text) {
+  if (!file_) return;
+  std::string line = fmt::format("{:9.3f} {}\n", std::chrono::duration<double>(Clock::now() - start_).count(), text);
+  written_ += line.size();
+  bool full = written_ > kTranscriptLimit;
+  if (full) line = "(the rest is left out: this file is full)\n";
+  // A transcript that cannot be written is not worth a failure.
+  if (write(file_.get(), line.data(), line.size()) < 0 || full) file_.Reset();
+}
+
+// --- AgentConnection
+// ----------------------------------------------------------------------------------------------------
+
+AgentConnection::AgentConnection(UniqueFd socket, Timeline& timeline, AgentOptions options)
+    : options_(std::move(options)),
+      timeline_(&timeline),
+      transcript_(options_.transcript),
+      socket_(IoContext()),
+      client_(RandomNumber()) {
+  if (!socket) throw BadSpec({.summary = fmt::format("'{}': no descriptor for the agent's channel", options_.name)});
+  socket_.assign(boost::asio::generic::stream_protocol(AF_UNIX, 0), socket.get());
+  socket.Release();
+  socket_.non_blocking(true);
+}
+
+AgentConnection::~AgentConnection() = default;
+
+void AgentConnection::Begin() {
+  Greet();
+  Read();
+}
+
+std::string AgentConnection::Cannot(std::string_view what, std::string_view why) const {
+  return fmt::format("'{}': cannot {}: {}", options_.name, what, why);
+}
+
+GuestFailed AgentConnection::Refusal(std::string_view what, const Message& error) const {
+  return GuestFailed({.summary = Cannot(what, Printable(error.Text("text"))), .notes = {}, .next_step = {}});
+}
+
+AgentHello AgentConnection::WaitForHello(Deadline deadline, uint64_t other_than) {
+  RequireBlockingAllowed("wait for the agent");
+  std::unique_lock lock(mutex_);
+  auto arrived = [&] { return closed_ != nullptr || (hello_ && hello_->session != other_than); };
+  if (!changed_.wait_until(lock, deadline.time(), arrived)) {
+    throw Timeout({.summary = Cannot("reach the guest's agent", "it has not answered in time"),
+                   .notes = {},
+                   .next_step = "is mayfly-agent in the guest, and was it started? The console log tells"});
+  }
+  if (hello_ && hello_->session != other_than) return *hello_;
+  std::rethrow_exception(WithNote(closed_, "while waiting for the guest's agent"));
+}
+
+std::optional<AgentHello> AgentConnection::hello() const {
+  std::lock_guard lock(mutex_);
+  return hello_;
+}
+
+bool AgentConnection::connected() const {
+  std::lock_guard lock(mutex_);
+  return closed_ == nullptr;
+}
+
+void AgentConnection::OnClosed(std::function<void(const std::string&)> callback) {
+  std::string reason;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_ == nullptr) {
+      on_closed_.push_back(std::move(callback));
+      return;
+    }
+    reason = Summary(closed_);
+  }
+  callback(reason);
+}
+
+void AgentConnection::ThrowProtocolError(const std::string& how) const {
+  throw GuestFailed({.summary = fmt::format("'{}': the guest's agent broke the protocol: {}", options_.name, how),
+                     .notes = {},
+                     .next_step = "the agent in the image may be of another version: `mayfly image build`"});
+}
+
+uint64_t AgentConnection::Call(MessageWriter request, std::string_view body, Handlers handlers) {
+  std::exception_ptr closed;
+  {
+    std::lock_guard lock(mutex_);
+    closed = closed_;
+  }
+  if (closed != nullptr) std::rethrow_exception(WithNote(closed, "on the attempt to " + handlers.what));
+  if (session_ == 0) {
+    throw GuestFailed({.summary = Cannot(handlers.what, "the guest's agent has not answered yet"),
+                       .notes = {},
+                       .next_step = "wait for it: WaitForHello"});
+  }
+  uint64_t id = next_id_ += 2;
+  request.Set(key::kSession, session_).Set(key::kId, id);
+  const std::string& header = request.Finish();
+  if (header.size() > agent::kMaxHeader || body.size() > agent::kMaxBody) {
+    throw BadSpec({.summary = Cannot(handlers.what, fmt::format("it takes {} bytes, and {} are allowed",
+                                                                header.size() + body.size(), agent::kMaxBody)),
+                   .notes = {},
+                   .next_step = "put what is long into a file of the guest: WriteFile"});
+  }
+  Queue(agent::MakeFrame(header, body));
+  calls_.emplace(id,
+                 std::make_shared<PendingCall>(PendingCall{.handlers = std::move(handlers), .began = Clock::now()}));
+  return id;
+}
+
+void AgentConnection::Adopt(uint64_t id, Handlers handlers) {
+  if ((id & 1) == 0 || id <= last_connection_) ThrowProtocolError(fmt::format("connection {} is not new", id));
+  last_connection_ = id;
+  calls_.emplace(id,
+                 std::make_shared<PendingCall>(PendingCall{.handlers = std::move(handlers), .began = Clock::now()}));
+}
+
+void AgentConnection::Send(uint64_t id, MessageWriter message, std::string_view body) {
+  if (calls_.count(id) == 0) return;
+  message.Set(key::kSession, session_).Set(key::kId, id);
+  Queue(agent::MakeFrame(message.Finish(), body));
+}
+
+void AgentConnection::GiveBack(uint64_t id, int stream, int64_t cost) {
+  auto found = calls_.find(id);
+  if (found == calls_.end()) return;
+  PendingCall& call = *found->second;
+  auto index = static_cast<size_t>(stream);
+  call.charged[index] -= cost;
+  call.owed[index] += cost;
+  // In portions, so that credit costs few frames; a quarter keeps the sender busy meanwhile.
+  if (call.owed[index] < call.handlers.window / 4) return;
+  MessageWriter credit("credit");
+  credit.Set(key::kStream, stream).Set("n", std::exchange(call.owed[index], 0));
+  Send(id, std::move(credit));
+}
+
+void AgentConnection::Cancel(uint64_t id) {
+  auto found = calls_.find(id);
+  if (found == calls_.end()) return;
+  Log(*found->second, "cancelled");
+  Send(id, MessageWriter("cancel"));
+  calls_.erase(found);
+}
+
+void AgentConnection::Greet() {
+  if (std::exchange(greeting_queued_, true)) return;
+  MessageWriter hello("hello?");
+  hello.Set("client", client_);
+  Queue(agent::MakeGreeting(hello.Finish()));
+}
+
+void AgentConnection::Read() {
+  std::span<char> space = reader_.Space();
+  socket_.async_read_some(boost::asio::buffer(space.data(), space.size()),
+                          [self = shared_from_this()](const boost::system::error_code& error, size_t count) {
+                            if (self->timeline_ == nullptr) return;
+                            if (!error) return self->OnRead(count);
+                            self->Fail(std::make_exception_ptr(GuestFailed(
+                                {.summary = fmt::format("'{}': the agent's channel was closed", self->options_.name),
+                                 .notes = {error.message(), "the guest went down, or its VMM did"},
+                                 .next_step = {}})));
+                          });
+}
+
+void AgentConnection::OnRead(size_t count) {
+  reader_.Filled(count);
+  try {
+    uint64_t skipped = reader_.skipped();
+    while (std::optional<Frame> frame = reader_.Next()) {
+      Dispatch(*frame);
+      if (timeline_ == nullptr) return;  // a handler ended the connection
+    }
+    if (reader_.skipped() != skipped)
+      transcript_.Line(fmt::format("skipped {} bytes of garbage", reader_.skipped() - skipped));
+  } catch (...) {
+    return Fail(std::current_exception());
+  }
+  Read();
+}
+
+void AgentConnection::Dispatch(const Frame& frame) {
+  std::optional<Message> message = Message::Parse(frame.header);
+  if (!message) ThrowProtocolError("a header that is no flat CBOR map");
+  if (frame.greeting) return OnGreeting(*message);
+  if (session_ == 0) return;  // for a host that was here before
+  uint64_t id = message->Number(key::kId);
+  auto found = calls_.find(id);
+  if (found == calls_.end()) {
+    if (IsLate(id)) return;
+    ThrowProtocolError(
+        fmt::format("'{}' for request {}, which was never made", Printable(message->type()).substr(0, 20), id));
+  }
+  std::string_view type = message->type();
+  std::shared_ptr<PendingCall> kept = found->second;  // the handler may end the call
+  PendingCall& call = *kept;
+  if (IsCharged(type)) Charge(id, call, *message, frame.body.size());
+  if (!IsLast(type)) return call.handlers.on_message(*message, frame.header, frame.body);
+  calls_.erase(found);
+  if (type == "error") {
+    Log(call, fmt::format("error {}: {}", message->Signed("errno"), Printable(message->Text("text"))));
+  } else if (message->Has("signal")) {
+    Log(call, fmt::format("signal {}", message->Signed("signal")));
+  } else {
+    Log(call, type == "exit" ? fmt::format("exit {}", message->Signed("code")) : "done");
+  }
+  call.handlers.on_message(*message, frame.header, frame.body);
+}
+
+bool AgentConnection::IsLate(uint64_t id) const {
+  return id != 0 && ((id & 1) == 0 ? id <= next_id_ : id <= last_connection_);
+}
+
+void AgentConnection::Charge(uint64_t id, PendingCall& call, const Message& message, size_t body) {
+  uint64_t stream = message.Number(key::kStream, kStreams);
+  if (stream == agent::kToGuest || stream >= kStreams)
+    ThrowProtocolError(fmt::format("request {} has no stream {}", id, stream));
+  call.charged[stream] += static_cast<int64_t>(body) + kFrameCost;
+  if (call.charged[stream] + call.owed[stream] > call.handlers.window) {
+    ThrowProtocolError(fmt::format("more data than credit for request {} ({})", id, call.handlers.what));
+  }
+}
+
+void AgentConnection::OnGreeting(const Message& message) {
+  if (message.type() != "hello") ThrowProtocolError("a greeting that is no hello");
+  if (++greetings_ > kMaxGreetings) ThrowProtocolError("it said hello too often");
+  uint64_t session = message.Number("session");
+  if (session_ != 0 && session_ != session) EndSession("the guest restarted");
+  if (message.Number("client") != client_) return Greet();  // it started just now, or answered another host
+  if (session_ == session) return;
+  auto protocol = static_cast<uint32_t>(message.Number("protocol"));
+  if (protocol != agent::kProtocolVersion) {
+    ThrowProtocolError(fmt::format("it speaks version {}, this host version {}", protocol, agent::kProtocolVersion));
+  }
+  if (session == 0) ThrowProtocolError("a session without a number");
+  AgentHello hello{.session = session,
+                   .protocol = protocol,
+                   .version = Printable(message.Text("version")),
+                   .boot_id = Printable(message.Text("boot")),
+                   .kernel = Printable(message.Text("kernel")),
+                   .hostname = Printable(message.Text("hostname")),
+                   .init = message.Flag("init")};
+  session_ = session;
+  std::string detail = fmt::format("agent {}, kernel {}, boot {}", hello.version, hello.kernel, hello.boot_id);
+  transcript_.Line("hello: " + detail);
+  timeline_->Add("agent", "hello", detail);
+  std::lock_guard lock(mutex_);
+  hello_ = std::move(hello);
+  changed_.notify_all();
+}
+
+void AgentConnection::EndSession(const std::string& why) {
+  session_ = 0;
+  transcript_.Line(why);
+  timeline_->Add("agent", "gone", why);
+  {
+    std::lock_guard lock(mutex_);
+    hello_.reset();
+  }
+  // Frames for the old session. What is being written has to be completed.
+  for (const std::string& frame : queue_) queued_ -= frame.size();
+  queue_.clear();
+  greeting_queued_ = false;
+  last_connection_ = 0;
+  EndCalls(std::make_exception_ptr(
+      GuestFailed({.summary = fmt::format("'{}': {}", options_.name, why), .notes = {}, .next_step = {}})));
+}
+
+void AgentConnection::EndCalls(const std::exception_ptr& reason) {
+  auto calls = std::exchange(calls_, {});
+  for (auto& [id, call] : calls) {
+    Log(*call, "failed: " + Summary(reason));
+    call->handlers.on_failed(WithNote(reason, "on the attempt to " + call->handlers.what));
+  }
+}
+
+void AgentConnection::Fail(std::exception_ptr reason) {
+  if (timeline_ == nullptr) return;
+  std::string why = Summary(reason);
+  transcript_.Line("closed: " + why);
+  timeline_->Add("agent", "closed", why);
+  timeline_ = nullptr;
+  session_ = 0;
+  std::vector<std::function<void(const std::string&)>> callbacks;
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = reason;
+    hello_.reset();
+    callbacks = std::exchange(on_closed_, {});
+    changed_.notify_all();
+  }
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+  queue_.clear();
+  queued_ = 0;
+  EndCalls(reason);
+  for (const auto& callback : callbacks) callback(why);
+}
+
+void AgentConnection::Queue(std::string frame) {
+  if (timeline_ == nullptr) return;
+  queued_ += frame.size();
+  queue_.push_back(std::move(frame));
+  if (writing_.empty()) Write();
+}
+
+void AgentConnection::Write() {
+  std::vector<boost::asio::const_buffer> buffers;
+  while (!queue_.empty() && writing_.size() < kBuffersAtOnce) {
+    writing_.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  if (queue_.empty()) greeting_queued_ = false;
+  buffers.reserve(writing_.size());
+  for (const std::string& frame : writing_) buffers.push_back(boost::asio::buffer(frame));
+  boost::asio::async_write(socket_, buffers,
+                           [self = shared_from_this()](const boost::system::error_code& error, size_t) {
+                             if (self->timeline_ == nullptr) return;
+                             for (const std::string& frame : self->writing_) self->queued_ -= frame.size();
+                             self->writing_.clear();
+                             // The reader sees the end as well, and tells of it.
+                             if (error) return;
+                             if (!self->queue_.empty()) self->Write();
+                           });
+}
+
+void AgentConnection::Log(const PendingCall& call, std::string_view outcome) {
+  transcript_.Line(fmt::format("{} -> {} after {}", call.handlers.what, outcome, ForPeople(Clock::now() - call.began)));
+}
+
+// --- BlockingCall
+// -------------------------------------------------------------------------------------------------------
+
+BlockingCall::BlockingCall(std::shared_ptr<AgentConnection> connection, std::string what, MessageWriter request,
+                           std::string_view body, int64_t window)
+    : connection_(std::move(connection)), what_(std::move(what)) {
+  RequireBlockingAllowed(what_);
+  state_->credit = window;
+  auto on_message = [state = state_, window](const Message& message, std::string_view header, std::string_view bytes) {
+    std::lock_guard lock(state->mutex);
+    if (message.type() == "credit") {
+      state->credit =
+          std::min(window, state->credit + static_cast<int64_t>(std::min<uint64_t>(message.Number("n"), INT32_MAX)));
+    } else {
+      state->messages.push_back(std::make_unique<AgentMessage>(header, bytes));
+    }
+    state->changed.notify_all();
+  };
+  auto on_failed = [state = state_](std::exception_ptr reason) {
+    std::lock_guard lock(state->mutex);
+    state->failed = std::move(reason);
+    state->changed.notify_all();
+  };
+  id_ = RunOnIoThread([&] {
+    return connection_->Call(std::move(request), body,
+                             {.what = what_, .on_message = on_message, .on_failed = on_failed, .window = window});
+  });
+}
+
+BlockingCall::~BlockingCall() {
+  boost::asio::post(IoContext(), [connection = connection_, id = id_] { connection->Cancel(id); });
+}
+
+void BlockingCall::ThrowTimeout() const {
+  throw Timeout(
+      {.summary = connection_->Cannot(what_, "the guest has not answered in time"), .notes = {}, .next_step = {}});
+}
+
+std::unique_ptr<AgentMessage> BlockingCall::NextOrError(Deadline deadline) {
+  std::unique_lock lock(state_->mutex);
+  auto arrived = [&] { return !state_->messages.empty() || state_->failed != nullptr; };
+  if (!state_->changed.wait_until(lock, deadline.time(), arrived)) ThrowTimeout();
+  // What came before the connection ended still counts.
+  if (state_->messages.empty()) std::rethrow_exception(state_->failed);
+  auto message = std::move(state_->messages.front());
+  state_->messages.pop_front();
+  return message;
+}
+
+std::unique_ptr<AgentMessage> BlockingCall::Next(Deadline deadline) {
+  auto message = NextOrError(deadline);
+  if (message->message.type() == "error") throw connection_->Refusal(what_, message->message);
+  return message;
+}
+
+bool BlockingCall::WaitForCredit(int64_t cost, Deadline deadline) {
+  std::unique_lock lock(state_->mutex);
+  auto ready = [&] { return state_->credit >= cost || !state_->messages.empty() || state_->failed != nullptr; };
+  if (!state_->changed.wait_until(lock, deadline.time(), ready)) ThrowTimeout();
+  if (!state_->messages.empty() || state_->failed != nullptr) return false;
+  state_->credit -= cost;
+  return true;
+}
+
+void BlockingCall::Send(MessageWriter message, std::string body) {
+  boost::asio::post(IoContext(), [connection = connection_, id = id_, message = std::move(message),
+                                  body = std::move(body)] { connection->Send(id, message, body); });
+}
+
+void BlockingCall::GiveBack(int stream, int64_t cost) {
+  boost::asio::post(IoContext(),
+                    [connection = connection_, id = id_, stream, cost] { connection->GiveBack(id, stream, cost); });
+}
+
+}  // namespace mayfly::internal
