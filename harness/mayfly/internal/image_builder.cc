@@ -1,0 +1,300 @@
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/archive.h>
+#include <mayfly/internal/content_hash.h>
+#include <mayfly/internal/debian_packages.h>
+#include <mayfly/internal/files.h>
+#include <mayfly/internal/image_builder.h>
+#include <mayfly/internal/kernel_image.h>
+#include <mayfly/internal/kernel_modules.h>
+#include <mayfly/internal/spec_fault.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <set>
+#include <utility>
+
+namespace mayfly::internal {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Part of every identity: raise it when the same recipe shall give other bytes.
+constexpr const char* kBuilderVersion = "mayfly image 1";
+
+constexpr uint64_t kLargestFile = uint64_t{512} << 20;  // of one that is kept in memory
+constexpr const char* kKernelFile = "vmlinux";
+constexpr const char* kBootModulesFile = "boot_modules";
+constexpr const char* kInitramfsFile = "initramfs.cpio";
+constexpr const char* kRootDiskFile = "root.img";
+constexpr const char* kModuleRoot = "lib/modules";
+constexpr const char* kAgentModuleList = "lib/mayfly/modules";  // its paths are relative to its directory
+
+void Tell(const Progress& progress, const std::string& line) {
+  if (progress) progress(line);
+}
+
+// --- Kernel: the entry has vmlinux, boot_modules (a list) and lib/modules/RELEASE/…
+// -----------------------------------
+
+// What of a kernel package is used, in memory.
+struct KernelFiles {
+  std::string kernel{};   // as packaged
+  std::string release{};  // "6.1.0-56-cloud-amd64"
+  std::string builtin{};
+  std::map<std::string, std::string> modules{};  // by path below lib/modules/RELEASE
+};
+
+KernelFiles ReadKernelPackage(const fs::path& package) {
+  KernelFiles files;
+  ReadDebPackage(package, [&](const FileEntry& entry, FileContent& content) {
+    std::string_view path = entry.path;
+    if (entry.kind != FileKind::kFile) return;
+    auto bytes = [&] { return ReadAll(content, fmt::format("{}: {}", package.native(), path), kLargestFile); };
+    if (path.starts_with("boot/vmlinuz-")) {
+      files.kernel = bytes();
+      files.release = path.substr(std::string_view("boot/vmlinuz-").size());
+    }
+    if (path.starts_with("usr/")) path.remove_prefix(4);
+    if (!path.starts_with("lib/modules/")) return;
+    path.remove_prefix(std::string_view("lib/modules/").size());
+    path.remove_prefix(std::min(path.find('/') + 1, path.size()));
+    if (path == "modules.builtin") files.builtin = bytes();
+    size_t suffix = path.rfind(".ko");
+    if (suffix == std::string_view::npos) return;
+    // Without compression: the guest's kernel need not know it, and the initramfs is stored as it is.
+    std::string module(path.substr(0, suffix + 3));
+    files.modules[module] = path.size() == module.size() ? bytes() : Decompress(bytes(), path, kLargestFile);
+  });
+  if (files.kernel.empty()) {
+    throw BadSpec(
+        {.summary = fmt::format("{}: has no kernel (boot/vmlinuz-…)", package.native()), .notes = {}, .next_step = {}});
+  }
+  return files;
+}
+
+void BuildKernel(const fs::path& package, const KernelRecipe& recipe, const std::string& origin, const fs::path& out) {
+  KernelFiles files = ReadKernelPackage(package);
+  WriteWholeFile(out / kKernelFile, ExtractKernel(files.kernel, package.native()));
+  KernelModules modules;
+  modules.AddBuiltin(files.builtin);
+  for (const auto& [path, bytes] : files.modules) modules.Add(path, bytes);
+  std::vector<std::string> wanted = recipe.boot_modules;
+  wanted.insert(wanted.end(), recipe.modules.begin(), recipe.modules.end());
+  for (const std::string& path : modules.LoadOrder(wanted, origin)) {
+    fs::path file = out / kModuleRoot / files.release / path;
+    fs::create_directories(file.parent_path());
+    WriteWholeFile(file, files.modules.at(path));
+  }
+  std::string boot;
+  for (const std::string& path : modules.LoadOrder(recipe.boot_modules, origin)) boot += path + "\n";
+  WriteWholeFile(out / kBootModulesFile, boot);
+}
+
+std::vector<std::string> Lines(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t start = 0; start < text.size();) {
+    size_t end = std::min(text.find('\n', start), text.size());
+    if (end > start) lines.push_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return lines;
+}
+
+// Adds the boot modules of a kernel's entry, the wanted ones and what they need below `root` ("lib/modules"), with what
+// modprobe reads.
+void AddModules(FileTree& tree, const fs::path& kernel, const std::vector<std::string>& wanted, const std::string& root,
+                const std::string& origin) {
+  fs::path source = fs::directory_iterator(kernel / kModuleRoot)->path();
+  std::string target = root + "/" + source.filename().native();
+  KernelModules modules;
+  std::map<std::string, std::string> files;
+  std::vector<std::string> names;
+  bool all = std::find(wanted.begin(), wanted.end(), "*") != wanted.end();
+  for (const fs::directory_entry& file : fs::recursive_directory_iterator(source)) {
+    if (!file.is_regular_file()) continue;
+    std::string path = file.path().lexically_relative(source);
+    files[path] = ReadWholeFile(file.path(), kLargestFile);
+    modules.Add(path, files[path]);
+    if (all) names.push_back(ModuleName(path));
+  }
+  for (const std::string& path : Lines(ReadWholeFile(kernel / kBootModulesFile, kLargestFile))) {
+    names.push_back(ModuleName(path));
+  }
+  if (!all) names.insert(names.end(), wanted.begin(), wanted.end());
+  std::vector<std::string> paths = modules.LoadOrder(names, origin);
+  std::sort(paths.begin(), paths.end());
+  for (const std::string& path : paths) tree.AddFile(target + "/" + path, std::move(files[path]));
+  tree.AddFile(target + "/modules.dep", modules.DependencyFile(paths));
+  tree.AddFile(target + "/modules.alias", modules.AliasFile(paths));
+}
+
+void AddBootModuleList(FileTree& tree, const fs::path& kernel) {
+  std::string release = fs::directory_iterator(kernel / kModuleRoot)->path().filename();
+  std::string list;
+  for (const std::string& path : Lines(ReadWholeFile(kernel / kBootModulesFile, kLargestFile))) {
+    list += fmt::format("../modules/{}/{}\n", release, path);
+  }
+  tree.AddFile(kAgentModuleList, std::move(list));
+}
+
+// --- Files
+// ------------------------------------------------------------------------------------------------------------
+
+void ExtractFiles(const fs::path& package, const PackageFiles& wanted, const fs::path& out) {
+  std::set<std::string> missing(wanted.files.begin(), wanted.files.end());
+  ReadDebPackage(package, [&](const FileEntry& entry, FileContent& content) {
+    if (entry.kind != FileKind::kFile || missing.erase(entry.path) == 0) return;
+    fs::path file = out / entry.path;
+    fs::create_directories(file.parent_path());
+    WriteWholeFile(file, ReadAll(content, entry.path, kLargestFile));
+    if (chmod(file.c_str(), entry.mode) != 0) ThrowFileError("write", file, errno);
+  });
+  if (missing.empty()) return;
+  throw BadSpec({.summary = fmt::format("package {} has no file {}", wanted.package, *missing.begin()),
+                 .notes = {},
+                 .next_step = "name files by their path in the package, without a leading slash"});
+}
+
+void AddRecipe(FileTree& tree, const TreeRecipe& recipe, const std::string& origin) {
+  for (const TreeDirectory& row : recipe.directories) {
+    tree.AddDirectory(row.path, ModeFromText(row.mode, 0755, fmt::format("{}: {}", origin, row.path)));
+  }
+  for (const TextFile& row : recipe.files) {
+    std::string text;
+    for (const std::string& line : row.lines) text += line + "\n";
+    tree.AddFile(row.path, std::move(text), ModeFromText(row.mode, 0644, fmt::format("{}: {}", origin, row.path)));
+  }
+  for (const TreeLinks& row : recipe.links) {
+    for (const std::string& name : row.names) tree.AddLink(row.directory + "/" + name, row.target);
+  }
+}
+
+// The same bytes under another name, without a copy where the file system can.
+void LinkOrCopy(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::create_hard_link(from, to, error);
+  if (error) fs::copy_file(from, to);
+}
+
+std::string JoinWords(const std::vector<std::string>& first, const std::vector<std::string>& second) {
+  return fmt::format("{}{}{}", fmt::join(first, " "), first.empty() || second.empty() ? "" : " ",
+                     fmt::join(second, " "));
+}
+
+}  // namespace
+
+ImageBuilder::ImageBuilder(fs::path cache, fs::path data)
+    : cache_(std::move(cache)), data_(std::move(data)), recipes_(data_ / "images") {}
+
+fs::path ImageBuilder::Kernel(const std::string& name, Reuse reuse, const Progress& progress) const {
+  KernelRecipe recipe = recipes_.Kernel(name);
+  DebianPackage package;
+  auto look_up = [&] {
+    Tell(progress, "look up " + recipe.package);
+    package = FindPackage(recipe.package);
+    return std::vector<std::string>{package.ToString()};
+  };
+  auto build = [&](const BuildPlace& place) {
+    Tell(progress, fmt::format("download {} {} ({})", package.name, package.version, ForPeople(package.size)));
+    fs::path file = Download(package, place.scratch);
+    Tell(progress, "unpack " + package.name);
+    BuildKernel(file, recipe, fmt::format("kernel recipe \"{}\"", name), place.entry);
+  };
+  return cache_.Get({.name = "kernel-" + name,
+                     .key = ContentHash().Add(kBuilderVersion).Add(recipe.source).Digest(),
+                     .inputs = look_up,
+                     .build = build},
+                    reuse, progress);
+}
+
+fs::path ImageBuilder::Package(const PackageFiles& wanted, Reuse reuse, const Progress& progress) const {
+  DebianPackage package;
+  auto look_up = [&] {
+    Tell(progress, "look up " + wanted.package);
+    package = FindPackage(wanted.package);
+    return std::vector<std::string>{package.ToString()};
+  };
+  auto build = [&](const BuildPlace& place) {
+    Tell(progress, fmt::format("download {} {} ({})", package.name, package.version, ForPeople(package.size)));
+    ExtractFiles(Download(package, place.scratch), wanted, place.entry);
+  };
+  ContentHash key;
+  key.Add(kBuilderVersion).Add(wanted.package);
+  for (const std::string& file : wanted.files) key.Add(file);
+  return cache_.Get({.name = "package-" + wanted.package, .key = key.Digest(), .inputs = look_up, .build = build},
+                    reuse, progress);
+}
+
+std::string ImageBuilder::TreeKey(const std::vector<std::string>& names) const {
+  ContentHash hash;
+  for (const std::string& name : names) hash.Add(recipes_.Tree(name).source);
+  return hash.Digest();
+}
+
+FileTree ImageBuilder::Tree(const std::vector<std::string>& names, Reuse reuse, const Progress& progress) const {
+  FileTree tree;
+  for (const std::string& name : names) {
+    TreeRecipe recipe = recipes_.Tree(name);
+    for (const PackageFiles& row : recipe.packages) {
+      fs::path files = Package(row, reuse, progress);
+      for (const std::string& path : row.files) {
+        struct stat status{};
+        if (stat((files / path).c_str(), &status) != 0) ThrowFileError("read", files / path, errno);
+        tree.AddHostFile(path, files / path, status.st_mode & 07777);
+      }
+    }
+    AddRecipe(tree, recipe, fmt::format("file tree \"{}\"", name));
+  }
+  return tree;
+}
+
+std::string ImageBuilder::ImageKey(const ImageRecipe& recipe) const {
+  ContentHash hash;
+  hash.Add(kBuilderVersion).Add(recipe.source).Add(recipes_.Kernel(recipe.kernel).source);
+  hash.Add(TreeKey(recipe.initramfs.trees));
+  if (recipe.root_disk) hash.Add(TreeKey(recipe.root_disk->trees));
+  return hash.AddFile(data_ / "mayfly-agent").Digest();
+}
+
+std::optional<EntryCache::Found> ImageBuilder::FindBuilt(std::string_view name) const {
+  return cache_.Find(std::string(name), ImageKey(recipes_.Image(name)), {});
+}
+
+Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& progress) const {
+  std::string image_name(name);
+  ImageRecipe recipe = recipes_.Image(name);
+  // A part that is current need not be built again when the image is.
+  Reuse part_reuse = reuse == Reuse::kNever ? Reuse::kIfCurrent : reuse;
+  fs::path kernel;
+  FileTree initramfs;
+  auto get_parts = [&] {
+    kernel = Kernel(recipe.kernel, part_reuse, progress);
+    initramfs = Tree(recipe.initramfs.trees, part_reuse, progress);
+    std::vector<std::string> parts = {kernel.filename().native()};
+    for (const auto& [path, node] : initramfs.nodes()) {
+      if (!node.source.empty()) parts.push_back(ContentHash().Add(path).AddFile(node.source).Digest());
+    }
+    return parts;
+  };
+  auto build = [&](const BuildPlace& place) {
+    AddModules(initramfs, kernel, recipe.initramfs.modules, kModuleRoot, fmt::format("image \"{}\"", name));
+    AddBootModuleList(initramfs, kernel);
+    initramfs.AddHostFile("init", data_ / "mayfly-agent", 0755);
+    WriteCpio(initramfs, place.entry / kInitramfsFile);
+    LinkOrCopy(kernel / kKernelFile, place.entry / kKernelFile);
+  };
+  fs::path entry =
+      cache_.Get({.name = image_name, .key = ImageKey(recipe), .inputs = get_parts, .build = build}, reuse, progress);
+  return {.name = image_name,
+          .hash = entry.filename().native().substr(image_name.size() + 1),
+          .kernel = entry / kKernelFile,
+          .initramfs = entry / kInitramfsFile,
+          .root_disk = recipe.root_disk ? entry / kRootDiskFile : fs::path(),
+          .command_line = JoinWords(recipes_.Kernel(recipe.kernel).command_line, recipe.command_line),
+          .agent = true};
+}
+
+}  // namespace mayfly::internal
