@@ -25,11 +25,13 @@ constexpr Duration kSyncTime = std::chrono::minutes(5);
 constexpr Duration kGrace = std::chrono::seconds(10);
 constexpr size_t kEntropyBytes = 256;
 
-void Ask(const std::shared_ptr<AgentConnection>& connection, std::string what, MessageWriter request,
-         std::string_view body = {}, Duration time = kAnswerTime) {
+void Ask(const std::shared_ptr<AgentConnection>& connection, std::string what, MessageWriter request, Deadline deadline,
+         std::string_view body = {}) {
   BlockingCall call(connection, std::move(what), std::move(request), body);
-  call.Next(Deadline::After(Scaled(time)));
+  call.Next(deadline);
 }
+
+Deadline AnswerDeadline() { return Deadline::After(Scaled(kAnswerTime)); }
 
 uint64_t Milliseconds(Duration duration) {
   auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
@@ -97,11 +99,11 @@ void Agent::WaitForUnit(std::string_view unit, Duration timeout) {
   WaitFor(connection_, "wait for the unit " + std::string(unit), std::move(request), timeout);
 }
 
-void Agent::Sync() { Ask(connection_, "sync", MessageWriter("sync"), {}, kSyncTime); }
+void Agent::Sync() { Ask(connection_, "sync", MessageWriter("sync"), Deadline::After(Scaled(kSyncTime))); }
 
-void Agent::PowerOff() { Ask(connection_, "power off", MessageWriter("poweroff")); }
+void Agent::PowerOff(Deadline deadline) { Ask(connection_, "power off", MessageWriter("poweroff"), deadline); }
 
-void Agent::Reboot() { Ask(connection_, "reboot", MessageWriter("reboot")); }
+void Agent::Reboot(Deadline deadline) { Ask(connection_, "reboot", MessageWriter("reboot"), deadline); }
 
 void Agent::FixClockAndEntropy() {
   std::string random(kEntropyBytes, '\0');
@@ -111,13 +113,13 @@ void Agent::FixClockAndEntropy() {
   auto now = std::chrono::system_clock::now().time_since_epoch();
   MessageWriter request("fix");
   request.Set("time", int64_t{std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()});
-  Ask(connection_, "set clock and entropy", std::move(request), random);
+  Ask(connection_, "set clock and entropy", std::move(request), AnswerDeadline(), random);
 }
 
 void Agent::SetIdentity(std::string_view hostname, std::string_view machine_id) {
   MessageWriter request("identity");
   request.Set("hostname", hostname).Set("machine", machine_id);
-  Ask(connection_, "set hostname and machine-id", std::move(request));
+  Ask(connection_, "set hostname and machine-id", std::move(request), AnswerDeadline());
 }
 
 }  // namespace mayfly

@@ -103,8 +103,8 @@ class Agent {
   // --- The guest as a whole ------------------------------------------------------------------------------------------
   void Sync();
   // These two return when the guest has agreed; the machine then goes down by itself.
-  void PowerOff();
-  void Reboot();
+  void PowerOff(Deadline deadline);
+  void Reboot(Deadline deadline);
   // The guest's clock is set to the host's, and its random numbers differ from those of its siblings from now on.
   void FixClockAndEntropy();
   // For a fork: names of its own. An empty one is left as it is. `machine_id`: 32 hexadecimal digits.

@@ -1,0 +1,44 @@
+#include <mayfly/internal/live_vms.h>
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace mayfly::internal {
+namespace {
+
+struct Registry {
+  std::mutex mutex;
+  std::vector<LiveVm*> vms;
+  std::function<void(LiveVm&)> on_unwound;
+};
+
+Registry& Instance() {
+  static auto* registry = new Registry;  // outlives VMs in static variables
+  return *registry;
+}
+
+}  // namespace
+
+void AddLiveVm(LiveVm* vm) {
+  std::lock_guard lock(Instance().mutex);
+  Instance().vms.push_back(vm);
+}
+
+void RemoveLiveVm(LiveVm* vm) {
+  std::lock_guard lock(Instance().mutex);
+  std::erase(Instance().vms, vm);
+}
+
+void ForEachLiveVm(const std::function<void(LiveVm&)>& function) {
+  std::lock_guard lock(Instance().mutex);
+  for (LiveVm* vm : Instance().vms) function(*vm);
+}
+
+void OnUnwoundVm(std::function<void(LiveVm&)> function) { Instance().on_unwound = std::move(function); }
+
+void NotifyUnwoundVm(LiveVm& vm) {
+  if (Instance().on_unwound) Instance().on_unwound(vm);
+}
+
+}  // namespace mayfly::internal

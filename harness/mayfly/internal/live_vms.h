@@ -1,0 +1,33 @@
+// The VMs that this process holds now, for whoever must tell of them when something goes wrong: a test listener that
+// keeps artefacts, a watchdog before it ends the process. Thread-safe.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace mayfly::internal {
+
+// One VM; registered from its constructor to its destructor.
+class LiveVm {
+ public:
+  virtual const std::string& Name() const = 0;
+  // As Vm::WriteArtifacts. Callable from any thread.
+  virtual void WriteArtifacts(const std::filesystem::path& directory) = 0;
+
+ protected:
+  ~LiveVm() = default;
+};
+
+void AddLiveVm(LiveVm* vm);
+void RemoveLiveVm(LiveVm* vm);
+
+// Calls `function` for each, oldest first; none of them goes meanwhile.
+void ForEachLiveVm(const std::function<void(LiveVm&)>& function);
+
+// Sets what is called for a VM that goes because an exception unwinds its scope: the last moment to look at it. One for
+// the process, set before there are VMs.
+void OnUnwoundVm(std::function<void(LiveVm&)> function);
+void NotifyUnwoundVm(LiveVm& vm);
+
+}  // namespace mayfly::internal

@@ -1,0 +1,386 @@
+#include <mayfly/vm.h>
+
+#include <fmt/format.h>
+#include <mayfly/agent.h>
+#include <mayfly/driver.h>
+#include <mayfly/errors.h>
+#include <mayfly/image.h>
+#include <mayfly/internal/console_log.h>
+#include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/live_vms.h>
+#include <sys/stat.h>
+
+#include <exception>
+#include <fstream>
+#include <random>
+#include <utility>
+
+namespace mayfly {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::seconds;
+
+constexpr size_t kTailLines = 10;
+constexpr std::string_view kReadyMarker = "VMRS_READY";
+constexpr std::string_view kPanicMarker = "Kernel panic - not syncing";
+
+std::string MadeUpName(const MachineSpec& spec) {
+  std::random_device random;
+  return fmt::format("{}-{:04x}", spec.image.empty() ? "vm" : spec.image, random() & 0xffff);
+}
+
+Duration BootTimeout(const MachineSpec& spec) {
+  if (spec.boot_timeout > Duration::zero()) return spec.boot_timeout;
+  return Scaled(spec.boot.firmware.empty() ? seconds(60) : seconds(180));
+}
+
+bool IsUp(const MachineStatus& status) {
+  return status.state == MachineState::kRunning || status.state == MachineState::kReady;
+}
+
+bool IsDown(const MachineStatus& status) {
+  return status.state == MachineState::kStopped || status.state == MachineState::kFailed;
+}
+
+void CopyIfThere(const fs::path& from, const fs::path& to) {
+  std::error_code ignored;
+  if (fs::exists(from, ignored)) fs::copy_file(from, to, fs::copy_options::overwrite_existing);
+}
+
+}  // namespace
+
+class Vm::Impl final : public internal::LiveVm {
+ public:
+  Impl(std::unique_ptr<Machine> machine, MachineSpec asked)
+      : machine_(std::move(machine)),
+        asked_(std::move(asked)),
+        console_(machine_->console_path(), [this](std::string_view line) { OnConsoleLine(line); }),
+        subscription_(machine_->timeline().Subscribe([this](const Event& event) { OnEvent(event); })) {
+    internal::AddLiveVm(this);
+  }
+
+  ~Impl() {
+    if (std::uncaught_exceptions() > exceptions_before_) internal::NotifyUnwoundVm(*this);
+    internal::RemoveLiveVm(this);
+    // The machine's death is what this object wants now: nobody shall be told of it.
+    subscription_.reset();
+    internal::RunOnIoThread([] {});  // a callback that runs there now ends first
+    agent_.reset();
+  }
+
+  void Boot();
+  void AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing);
+  bool Stop(Duration grace);
+  void Kill();
+  void Reboot(Duration timeout);
+  void Reset();
+  const std::string& Name() const override { return machine_->name(); }
+  void WriteArtifacts(const fs::path& directory) override;
+
+  // Runs an operation of the guest; an error gets what the machine and its console say.
+  template <typename Operation>
+  auto InGuest(std::string_view doing, Operation operation) -> decltype(operation(std::declval<Agent&>()));
+
+  Machine& machine() { return *machine_; }
+  internal::ConsoleLog& console() { return console_; }
+  std::string Title() const { return fmt::format("'{}' ({})", machine_->name(), machine_->driver()); }
+
+ private:
+  void OnConsoleLine(std::string_view line);
+  void OnEvent(const Event& event);
+  void Explain(Error& error);
+  [[noreturn]] void ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing);
+  void ConnectAgent();
+
+  std::unique_ptr<Machine> machine_;
+  const int exceptions_before_ = std::uncaught_exceptions();
+  const MachineSpec asked_;  // before its image was filled in: what a person writes to get the same VM
+  std::unique_ptr<Agent> agent_;
+  internal::ConsoleLog console_;
+  Timeline::Subscription subscription_;
+};
+
+void Vm::Impl::OnConsoleLine(std::string_view line) {
+  if (line.find(kPanicMarker) != std::string_view::npos) {
+    machine_->timeline().Add("console", "panic", std::string(line));
+  } else if (line.starts_with(kReadyMarker)) {
+    machine_->timeline().Add("console", "ready", std::string(line));
+  }
+}
+
+void Vm::Impl::OnEvent(const Event& event) {
+  bool by_agent = asked_.agent && event.source == "agent" && event.name == "hello";
+  bool by_line = !asked_.agent && event.source == "console" && event.name == "ready";
+  if (by_agent || by_line) machine_->MarkReady(event.detail);
+}
+
+void Vm::Impl::ConnectAgent() {
+  agent_.reset();
+  internal::UniqueFd channel = machine_->ConnectAgent();
+  if (!channel) return;
+  agent_ = std::make_unique<Agent>(std::move(channel), machine_->timeline(),
+                                   AgentOptions{machine_->name(), machine_->sandbox().Path("agent.log")});
+}
+
+void Vm::Impl::Boot() {
+  Clock::time_point began = Clock::now();
+  Deadline deadline = Deadline::After(BootTimeout(asked_));
+  console_.BeginBoot();
+  size_t from = machine_->timeline().size();
+  machine_->Boot();
+  ConnectAgent();
+  AwaitReady(from, began, deadline, "boot");
+}
+
+void Vm::Impl::AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing) {
+  // The state is asked besides the event, because the event of the machine's death may have come before `from`.
+  auto over = [this](const Event& event) {
+    if (event.name == "panic" || event.name == "GUEST_PANICKED") return true;
+    return event.source == "mayfly" && event.name == "state" &&
+           (event.detail.starts_with("Ready") || event.detail.starts_with("Stopped") ||
+            event.detail.starts_with("Failed"));
+  };
+  std::optional<Event> event = machine_->timeline().WaitFor(over, deadline, from);
+  if (machine_->status().state == MachineState::kReady && event && event->source == "mayfly") return;
+  ThrowNotReady(event, began, doing);
+}
+
+void Vm::Impl::ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing) {
+  MachineStatus status = machine_->status();
+  std::string took = ForPeople(Duration(Clock::now() - began));
+  std::string where = fmt::format("{} ({}, {})", machine_->name(), machine_->driver(), machine_->Info().machine);
+  ErrorText text{.notes = {}, .next_step = {}};
+  std::string tail = console_.Tail(kTailLines);
+  text.notes.push_back(tail.empty() ? "console: (nothing)" : "console: …\n" + tail);
+  machine_->Kill();
+  if (!why) {
+    text.summary = fmt::format("cannot {} {}: not ready after {}", doing, where, took);
+    text.next_step = asked_.agent ? "no agent has answered; a guest without it needs \"agent\": false in its spec and "
+                                    "prints a line VMRS_READY; a slow host needs MAYFLY_TIMEOUT_FACTOR"
+                                  : "the guest prints a line that begins with VMRS_READY on its first serial port when "
+                                    "it is ready; a slow host needs MAYFLY_TIMEOUT_FACTOR";
+    throw Timeout(std::move(text));
+  }
+  if (why->source != "mayfly") {
+    text.summary = fmt::format("cannot {} {}: the guest panicked after {}, before it was ready", doing, where, took);
+    text.notes.insert(text.notes.begin(), why->detail);
+    throw BootFailed(std::move(text));
+  }
+  text.summary = fmt::format("cannot {} {}: {} after {}, before it was ready", doing, where, status.reason, took);
+  if (status.state == MachineState::kFailed) throw VmmDied(std::move(text));
+  throw BootFailed(std::move(text));
+}
+
+bool Vm::Impl::Stop(Duration grace) {
+  Deadline deadline = Deadline::After(grace);
+  if (IsDown(machine_->status())) return true;
+  if (machine_->status().paused) machine_->Resume();  // a guest that stands still hears nothing
+  if (agent_ && machine_->status().state == MachineState::kReady) {
+    try {
+      agent_->PowerOff(deadline);
+      machine_->WaitForStatus(IsDown, "power off", deadline);
+      return machine_->status().state == MachineState::kStopped;
+    } catch (const Timeout&) {
+      machine_->Kill();
+      return false;
+    } catch (const GuestFailed&) {
+      // The agent is gone: the power button is what is left.
+    }
+  }
+  return machine_->Stop(deadline.Remaining());
+}
+
+void Vm::Impl::Kill() {
+  machine_->Kill();
+  agent_.reset();
+}
+
+void Vm::Impl::Reboot(Duration timeout) {
+  Clock::time_point began = Clock::now();
+  Deadline deadline = Deadline::After(timeout > Duration::zero() ? timeout : BootTimeout(asked_));
+  console_.BeginBoot();
+  size_t from = machine_->timeline().size();
+  InGuest("reboot", [deadline](Agent& agent) { agent.Reboot(deadline); });
+  AwaitReady(from, began, deadline, "reboot");
+}
+
+void Vm::Impl::Reset() {
+  Clock::time_point began = Clock::now();
+  console_.BeginBoot();
+  size_t from = machine_->timeline().size();
+  machine_->Reset();
+  AwaitReady(from, began, Deadline::After(BootTimeout(asked_)), "reset");
+}
+
+void Vm::Impl::Explain(Error& error) {
+  MachineStatus status = machine_->status();
+  error.AddNote(
+      fmt::format("{}: {}{}, {}", Title(), ToString(status.state), status.paused ? ", paused" : "", status.reason));
+  if (IsDown(status) || error.kind() == std::string_view("Timeout")) {
+    std::string tail = console_.Tail(kTailLines);
+    if (!tail.empty()) error.AddNote("console: …\n" + tail);
+  }
+}
+
+template <typename Operation>
+auto Vm::Impl::InGuest(std::string_view doing, Operation operation) -> decltype(operation(std::declval<Agent&>())) {
+  if (!asked_.agent) {
+    throw BadSpec(
+        {.summary = fmt::format("{}: cannot {}: this VM has no agent (\"agent\": false in its spec)", Title(), doing),
+         .next_step = "use an image with mayfly's agent, or what the console shows (WaitForConsole)"});
+  }
+  if (!agent_ || !IsUp(machine_->status())) {
+    throw GuestFailed(
+        {.summary = fmt::format("{}: cannot {}: the VM is not up", Title(), doing),
+         .notes = {fmt::format("state: {}, {}", ToString(machine_->status().state), machine_->status().reason)},
+         .next_step = "Boot() it first"});
+  }
+  try {
+    return operation(*agent_);
+  } catch (GuestFailed& error) {
+    if (!agent_->connected()) {
+      // The channel closes a moment before the VMM's end is known: which of the two it was makes another error.
+      try {
+        machine_->WaitForStatus(IsDown, "end of the VMM", Deadline::After(Scaled(seconds(2))));
+      } catch (const Timeout&) {
+      }
+    }
+    Explain(error);
+    if (machine_->status().state == MachineState::kFailed) {
+      ErrorText text = error.text();
+      throw VmmDied(std::move(text));
+    }
+    throw;
+  } catch (Error& error) {
+    Explain(error);
+    throw;
+  }
+}
+
+void Vm::Impl::WriteArtifacts(const fs::path& directory) {
+  fs::create_directories(directory);
+  CopyIfThere(machine_->console_path(), directory / "console.log");
+  CopyIfThere(machine_->vmm_log_path(), directory / "vmm.log");
+  CopyIfThere(machine_->sandbox().Path("agent.log"), directory / "agent.log");
+  MachineSpec spec = asked_;
+  std::ofstream(directory / "spec.json") << ToJson(spec) << "\n";
+  std::ofstream(directory / "timeline.json") << machine_->timeline().ToJson();
+  MachineInfo info = machine_->Info();
+  std::ofstream script(directory / "reproduce.sh");
+  script << "#!/bin/sh\n"
+         << "# Boots the same machine and gives a shell in it. The VMM was " << info.vmm << " (" << info.machine << ", "
+         << info.accelerator << "), started as:\n#  ";
+  for (const std::string& word : info.command_line) script << " " << word;
+  script << "\nexec mayfly run --spec \"$(dirname \"$0\")/spec.json\" -it -- \"${@:-/bin/sh}\"\n";
+  script.close();
+  chmod((directory / "reproduce.sh").c_str(), 0755);
+}
+
+// --- Vm
+// ---------------------------------------------------------------------------------------------------------------
+
+Vm::Vm(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Vm::Vm(Vm&&) noexcept = default;
+Vm& Vm::operator=(Vm&&) noexcept = default;
+Vm::~Vm() = default;
+
+Vm Vm::Create(MachineSpec spec) {
+  if (spec.name.empty()) spec.name = MadeUpName(spec);
+  Validate(spec);
+  Driver& driver = FindDriver(spec.driver);
+  MachineSpec resolved = ResolveImage(spec);
+  std::unique_ptr<Machine> machine = driver.Create(resolved, Sandbox::Create(spec.name));
+  return Vm(std::make_unique<Impl>(std::move(machine), std::move(spec)));
+}
+
+Vm Vm::Boot(MachineSpec spec) {
+  Vm vm = Create(std::move(spec));
+  vm.Boot();
+  return vm;
+}
+
+const std::string& Vm::name() const { return impl_->machine().name(); }
+Machine& Vm::machine() { return impl_->machine(); }
+const Machine& Vm::machine() const { return impl_->machine(); }
+MachineStatus Vm::status() const { return impl_->machine().status(); }
+
+void Vm::Boot() { impl_->Boot(); }
+bool Vm::Stop(Duration grace) { return impl_->Stop(grace); }
+void Vm::Kill() { impl_->Kill(); }
+void Vm::Reboot(Duration timeout) { impl_->Reboot(timeout); }
+void Vm::Reset() { impl_->Reset(); }
+
+ExecResult Vm::Exec(const Command& command, const ExecOptions& options) {
+  return impl_->InGuest("run `" + command.text() + "`", [&](Agent& agent) { return agent.Exec(command, options); });
+}
+
+GuestProcess Vm::Start(const Command& command, const StartOptions& options) {
+  return impl_->InGuest("start `" + command.text() + "`", [&](Agent& agent) { return agent.Start(command, options); });
+}
+
+void Vm::Upload(const fs::path& from, std::string_view to) {
+  impl_->InGuest("upload", [&](Agent& agent) { agent.Upload(from, to); });
+}
+
+void Vm::Download(std::string_view from, const fs::path& to) {
+  impl_->InGuest("download", [&](Agent& agent) { agent.Download(from, to); });
+}
+
+std::string Vm::ReadFile(std::string_view path, Bytes limit) {
+  return impl_->InGuest("read a file", [&](Agent& agent) { return agent.ReadFile(path, limit); });
+}
+
+void Vm::WriteFile(std::string_view path, std::string_view content, uint32_t mode) {
+  impl_->InGuest("write a file", [&](Agent& agent) { agent.WriteFile(path, content, mode); });
+}
+
+std::optional<GuestFile> Vm::Stat(std::string_view path) {
+  return impl_->InGuest("look at a file", [&](Agent& agent) { return agent.Stat(path); });
+}
+
+PortForward Vm::ForwardToGuest(uint16_t guest_port) {
+  return impl_->InGuest("forward a port", [&](Agent& agent) { return agent.ForwardToGuest(guest_port); });
+}
+
+PortForward Vm::ForwardToHost(uint16_t host_port, uint16_t guest_port) {
+  return impl_->InGuest("forward a port", [&](Agent& agent) { return agent.ForwardToHost(host_port, guest_port); });
+}
+
+void Vm::WaitForPort(uint16_t port, Duration timeout) {
+  impl_->InGuest("wait for a port", [&](Agent& agent) { agent.WaitForPort(port, timeout); });
+}
+
+void Vm::WaitForFile(std::string_view path, Duration timeout) {
+  impl_->InGuest("wait for a file", [&](Agent& agent) { agent.WaitForFile(path, timeout); });
+}
+
+void Vm::WaitForUnit(std::string_view unit, Duration timeout) {
+  impl_->InGuest("wait for a unit", [&](Agent& agent) { agent.WaitForUnit(unit, timeout); });
+}
+
+ExecResult Vm::WaitUntilSucceeds(const Command& command, Duration timeout) {
+  return impl_->InGuest("wait for a command", [&](Agent& agent) { return agent.WaitUntilSucceeds(command, timeout); });
+}
+
+void Vm::WaitForConsole(std::string_view text, Duration timeout) {
+  if (impl_->console().WaitFor(text, Deadline::After(timeout))) return;
+  std::string tail = impl_->console().Tail(kTailLines);
+  throw Timeout({.summary = fmt::format("{}: the console did not show \"{}\" within {}", impl_->Title(), text,
+                                        ForPeople(timeout)),
+                 .notes = {tail.empty() ? "console: (nothing)" : "console: …\n" + tail}});
+}
+
+std::string Vm::console() const { return impl_->console().Text(); }
+
+void Vm::Sync() {
+  impl_->InGuest("sync", [](Agent& agent) { agent.Sync(); });
+}
+
+void Vm::FixClockAndEntropy() {
+  impl_->InGuest("set the clock", [](Agent& agent) { agent.FixClockAndEntropy(); });
+}
+
+void Vm::WriteArtifacts(const fs::path& directory) { impl_->WriteArtifacts(directory); }
+
+}  // namespace mayfly
