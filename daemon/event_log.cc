@@ -27,7 +27,7 @@ void EventLog::Open() {
   size_ = file_ && fstat(file_.get(), &status) == 0 ? static_cast<size_t>(status.st_size) : 0;
 }
 
-void EventLog::Write(std::string_view event, nlohmann::json members) {
+void EventLog::Write(std::string_view event, const nlohmann::json& members) {
   std::lock_guard lock(mutex_);
   if (!file_) return;
   nlohmann::ordered_json line = {{"at", Now()}, {"event", std::string(event)}};

@@ -23,7 +23,7 @@ class EventLog {
   EventLog() = default;  // writes nowhere
   explicit EventLog(std::filesystem::path path);
 
-  void Write(std::string_view event, nlohmann::json members = nlohmann::json::object());
+  void Write(std::string_view event, const nlohmann::json& members = nlohmann::json::object());
 
  private:
   void Open();

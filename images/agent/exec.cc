@@ -49,6 +49,7 @@ void ThrowAway(Loop& loop, UniqueFd fd) {
     char buffer[4096];
     ssize_t count = read(kept->get(), buffer, sizeof buffer);
     if (count > 0 || (count < 0 && errno == EAGAIN)) return;
+    // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): Forget destroys this function, and `kept` with it.
     std::shared_ptr<UniqueFd> last = kept;
     loop.Forget(last->get());
   });

@@ -102,7 +102,10 @@ int AddEntropy(std::string_view bytes) {
   // Whatever is mounted is made read-only, so that file systems are clean; then the rest is written.
   mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY, nullptr);
   sync();
-  reboot(change == PowerChange::kReboot ? RB_AUTOBOOT : change == PowerChange::kHalt ? RB_HALT_SYSTEM : RB_POWER_OFF);
+  const unsigned command = change == PowerChange::kReboot ? RB_AUTOBOOT
+                           : change == PowerChange::kHalt ? RB_HALT_SYSTEM
+                                                          : RB_POWER_OFF;
+  reboot(static_cast<int>(command));
   for (;;) pause();
 }
 

@@ -37,7 +37,7 @@ TEST(ChildProcess, TellsHowTheChildEnded) {
 
 TEST(ChildProcess, NamesTheProgramThatIsMissing) {
   try {
-    ChildProcess({.argv = {"no-such-program-here"}});
+    ChildProcess missing({.argv = {"no-such-program-here"}});
     FAIL() << "it started";
   } catch (const HostLacks& error) {
     EXPECT_THAT(error.what(), HasSubstr("'no-such-program-here': there is no such program"));

@@ -82,7 +82,7 @@ void ThrowFromJson(const json& json) {
                  .next_step = json.value("next_step", "")};
   const auto* known =
       std::find_if(kErrorKinds.begin(), kErrorKinds.end(), [&](const auto& k) { return k.name == kind; });
-  if (known != kErrorKinds.end()) known->raise(std::move(text));
+  if (known != kErrorKinds.end()) known->raise(text);
   throw Error(std::move(text));
 }
 
