@@ -61,7 +61,7 @@ class Vm::Impl final : public internal::LiveVm {
   }
 
   ~Impl() {
-    if (std::uncaught_exceptions() > exceptions_before_) internal::NotifyUnwoundVm(*this);
+    internal::NotifyVmGoing(*this, std::uncaught_exceptions() > exceptions_before_);
     internal::RemoveLiveVm(this);
     // The machine's death is what this object wants now: nobody shall be told of it.
     subscription_.reset();
@@ -76,6 +76,7 @@ class Vm::Impl final : public internal::LiveVm {
   void Reboot(Duration timeout);
   void Reset();
   const std::string& Name() const override { return machine_->name(); }
+  std::string Describe() const override;
   void WriteArtifacts(const fs::path& directory) override;
 
   // Runs an operation of the guest; an error gets what the machine and its console say.
@@ -258,6 +259,19 @@ auto Vm::Impl::InGuest(std::string_view doing, Operation operation) -> decltype(
   }
 }
 
+std::string Vm::Impl::Describe() const {
+  MachineStatus status = machine_->status();
+  std::string out =
+      fmt::format("  {}: {}{}, {}\n", Title(), ToString(status.state), status.paused ? ", paused" : "", status.reason);
+  std::vector<Event> events = machine_->timeline().Events();
+  if (!events.empty()) {
+    const Event& last = events.back();
+    out += fmt::format("  last event, at {}: {} {} {}\n", ForPeople(last.at), last.source, last.name, last.detail);
+  }
+  std::string tail = console_.Tail(kTailLines);
+  return out + (tail.empty() ? "  console: (nothing)\n" : "  console: …\n" + tail + "\n");
+}
+
 void Vm::Impl::WriteArtifacts(const fs::path& directory) {
   fs::create_directories(directory);
   CopyIfThere(machine_->console_path(), directory / "console.log");
@@ -290,6 +304,8 @@ Vm Vm::Create(MachineSpec spec) {
   Validate(spec);
   Driver& driver = FindDriver(spec.driver);
   MachineSpec resolved = ResolveImage(spec);
+  // Read by kernels since 5.19; an init that has a name of its own overrides it.
+  if (resolved.boot.firmware.empty()) resolved.boot.command_line += " hostname=" + spec.name;
   std::unique_ptr<Machine> machine = driver.Create(resolved, Sandbox::Create(spec.name));
   return Vm(std::make_unique<Impl>(std::move(machine), std::move(spec)));
 }

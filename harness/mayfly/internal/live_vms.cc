@@ -10,7 +10,7 @@ namespace {
 struct Registry {
   std::mutex mutex;
   std::vector<LiveVm*> vms;
-  std::function<void(LiveVm&)> on_unwound;
+  std::function<void(LiveVm&, bool)> on_going;
 };
 
 Registry& Instance() {
@@ -35,10 +35,10 @@ void ForEachLiveVm(const std::function<void(LiveVm&)>& function) {
   for (LiveVm* vm : Instance().vms) function(*vm);
 }
 
-void OnUnwoundVm(std::function<void(LiveVm&)> function) { Instance().on_unwound = std::move(function); }
+void OnVmGoing(std::function<void(LiveVm&, bool)> function) { Instance().on_going = std::move(function); }
 
-void NotifyUnwoundVm(LiveVm& vm) {
-  if (Instance().on_unwound) Instance().on_unwound(vm);
+void NotifyVmGoing(LiveVm& vm, bool unwound) {
+  if (Instance().on_going) Instance().on_going(vm, unwound);
 }
 
 }  // namespace mayfly::internal

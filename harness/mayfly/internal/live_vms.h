@@ -12,6 +12,8 @@ namespace mayfly::internal {
 class LiveVm {
  public:
   virtual const std::string& Name() const = 0;
+  // For people, some indented lines: its state, its last event and the end of its console. Callable from any thread.
+  virtual std::string Describe() const = 0;
   // As Vm::WriteArtifacts. Callable from any thread.
   virtual void WriteArtifacts(const std::filesystem::path& directory) = 0;
 
@@ -25,9 +27,9 @@ void RemoveLiveVm(LiveVm* vm);
 // Calls `function` for each, oldest first; none of them goes meanwhile.
 void ForEachLiveVm(const std::function<void(LiveVm&)>& function);
 
-// Sets what is called for a VM that goes because an exception unwinds its scope: the last moment to look at it. One for
-// the process, set before there are VMs.
-void OnUnwoundVm(std::function<void(LiveVm&)> function);
-void NotifyUnwoundVm(LiveVm& vm);
+// Sets what is called for each VM when it goes, the last moment to look at it: `unwound` says that an exception unwinds
+// its scope. One for the process, set before there are VMs; called without a lock, and throws nothing.
+void OnVmGoing(std::function<void(LiveVm&, bool unwound)> function);
+void NotifyVmGoing(LiveVm& vm, bool unwound);
 
 }  // namespace mayfly::internal
