@@ -38,12 +38,19 @@ void AddBasics(Arguments& arguments, const CommandLineInput& in) {
   Add(arguments, "-rtc", "base=utc");
 }
 
+// What the guest sees of its processor. In software emulation threads of a core are described in a way that only
+// Intel's processors have.
+std::string ProcessorModel(const CommandLineInput& in) {
+  if (in.kvm) return "host";
+  if (in.spec.nested_virtualization) return "EPYC,+svm,+npt,-cx16";
+  return in.spec.topology.threads > 1 ? "max,vendor=GenuineIntel" : "max";
+}
+
 // A translation buffer of 64 MiB is all that a small guest fills; larger ones made no boot faster.
 void AddProcessor(Arguments& arguments, const CommandLineInput& in) {
   const MachineSpec& spec = in.spec;
-  std::string nested = in.kvm ? "host" : "EPYC,+svm,+npt,-cx16";
   Add(arguments, "-accel", in.kvm ? "kvm" : "tcg,thread=multi,tb-size=64");
-  Add(arguments, "-cpu", spec.nested_virtualization ? nested : in.kvm ? "host" : "max");
+  Add(arguments, "-cpu", ProcessorModel(in));
   std::string smp = fmt::format("cpus={}", spec.cpus);
   if (spec.max_cpus > spec.cpus) smp += fmt::format(",maxcpus={}", spec.max_cpus);
   const CpuTopology& t = spec.topology;
@@ -76,7 +83,11 @@ void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
     machine += ",memory-backend=ram";
   }
   Add(arguments, "-M", machine);
-  Add(arguments, "-m", fmt::format("size={}k", spec.memory.count() >> 10));
+  std::string memory = fmt::format("size={}k", spec.memory.count() >> 10);
+  if (spec.max_memory > spec.memory) {
+    memory += fmt::format(",slots={},maxmem={}k", kMemorySlots, spec.max_memory.count() >> 10);
+  }
+  Add(arguments, "-m", memory);
   for (size_t node = 0; node < spec.zones.size(); ++node) {
     const MemoryZone& zone = spec.zones[node];
     Add(arguments, "-object", MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node));
@@ -142,12 +153,22 @@ void AddSmallDevices(Arguments& arguments, const CommandLineInput& in) {
   if (spec.generation_id) Add(arguments, "-device", "vmgenid,guid=auto,id=generation");
 }
 
+// Empty slots, as functions of one device so that they leave the bus to others.
+void AddHotplugSlots(Arguments& arguments, const CommandLineInput& in) {
+  for (size_t i = 0; i < in.machine.hotplug_slots; ++i) {
+    Add(arguments, "-device",
+        fmt::format("pcie-root-port,id={},chassis={},addr=0x1e.{}{}", HotplugSlot(i), i + 1, i,
+                    i == 0 ? ",multifunction=on" : ""));
+  }
+}
+
 // The console first; then what the machine and the accelerator need; the spec's own words last, so that they win.
 std::string KernelCommandLine(const CommandLineInput& in) {
   std::vector<std::string> words = {"console=ttyS0"};
   if (!in.machine.kernel_words.empty()) words.emplace_back(in.machine.kernel_words);
   // In software emulation the guest's TSC is the host's. microvm has no clock to measure it against.
   if (!in.kvm && in.tsc_khz > 0) words.push_back(fmt::format("tsc_early_khz={}", in.tsc_khz));
+  if (in.spec.max_memory > in.spec.memory) words.emplace_back("memhp_default_state=online_movable");
   if (!in.spec.boot.command_line.empty()) words.push_back(in.spec.boot.command_line);
   return fmt::format("{}", fmt::join(words, " "));
 }
@@ -163,8 +184,8 @@ void AddKernel(Arguments& arguments, const CommandLineInput& in) {
 
 std::vector<std::string> QemuCommandLine(const CommandLineInput& input) {
   Arguments arguments = {input.program};
-  for (auto* add :
-       {AddBasics, AddProcessor, AddMachineAndMemory, AddChannels, AddDisks, AddNics, AddSmallDevices, AddKernel}) {
+  for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddChannels, AddDisks, AddNics, AddSmallDevices,
+                    AddHotplugSlots, AddKernel}) {
     add(arguments, input);
   }
   arguments.insert(arguments.end(), input.extra.begin(), input.extra.end());

@@ -34,6 +34,7 @@ std::string DiskNode(std::string_view id) { return fmt::format("image-{}", id); 
 std::string DiskThrottle(std::string_view id) { return fmt::format("limit-{}", id); }
 std::string NicDevice(std::string_view id) { return fmt::format("nic-{}", id); }
 std::string NicBackend(std::string_view id) { return fmt::format("net-{}", id); }
+std::string HotplugSlot(size_t index) { return fmt::format("slot-{}", index); }
 
 bool NeedsThrottle(const Disk& disk) { return disk.limit != RateLimit{}; }
 

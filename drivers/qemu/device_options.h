@@ -19,6 +19,10 @@ std::string DiskNode(std::string_view id);      // "image-ID": the block node at
 std::string DiskThrottle(std::string_view id);  // "limit-ID": the throttle group
 std::string NicDevice(std::string_view id);     // "nic-ID": the device
 std::string NicBackend(std::string_view id);    // "net-ID": the netdev
+std::string HotplugSlot(size_t index);          // "slot-N": the PCI Express port
+
+// DIMMs that can be added to a machine with max_memory.
+inline constexpr size_t kMemorySlots = 16;
 
 // A disk: an optional throttle group (-object), its node (-blockdev) and its device (-device).
 bool NeedsThrottle(const Disk& disk);

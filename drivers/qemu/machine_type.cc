@@ -13,8 +13,20 @@ namespace {
 // The 24 virtio transports are all that the machine has.
 // q35: a leaf without the legacy devices that would only be probed for.
 constexpr std::array<MachineType, 2> kMachineTypes = {{
-    {MachineKind::kMicro, "microvm", "acpi=on,rtc=on,pit=off,pcie=off,usb=off,isa-serial=on", "device", "pci=off", 24},
-    {MachineKind::kPc, "q35", "acpi=on,smbus=off,sata=off,vmport=off,usb=off,graphics=off", "pci", "", 24},
+    {.kind = MachineKind::kMicro,
+     .name = "microvm",
+     .options = "acpi=on,rtc=on,pit=off,pcie=off,usb=off,isa-serial=on",
+     .bus = "device",
+     .kernel_words = "pci=off",
+     .max_devices = 24,
+     .hotplug_slots = 0},
+    {.kind = MachineKind::kPc,
+     .name = "q35",
+     .options = "acpi=on,smbus=off,sata=off,vmport=off,usb=off,graphics=off",
+     .bus = "pci",
+     .kernel_words = "",
+     .max_devices = 24,
+     .hotplug_slots = 8},
 }};
 
 // What microvm cannot have, and why.

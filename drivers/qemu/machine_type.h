@@ -22,6 +22,7 @@ struct MachineType {
   std::string_view bus;           // how names of virtio devices end: virtio-blk-BUS
   std::string_view kernel_words;  // what Linux has to be told about it
   size_t max_devices;             // virtio devices that it takes
+  size_t hotplug_slots;           // devices that can be added while it runs
 };
 
 struct MachineChoice {

@@ -5,8 +5,6 @@
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/disk_image.h>
 
-#include <random>
-
 #include "drivers/qemu/accelerator.h"
 #include "drivers/qemu/capabilities.h"
 #include "drivers/qemu/qemu_machine.h"
@@ -16,15 +14,6 @@ namespace mayfly::internal {
 namespace {
 
 constexpr const char* kName = "qemu";
-
-// A locally administered unicast address; 40 random bits keep all VMs of a host apart.
-std::string RandomMac() {
-  std::random_device random;
-  uint32_t high = random();
-  uint32_t low = random();
-  return fmt::format("02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", high & 0xff, high >> 8 & 0xff, low & 0xff,
-                     low >> 8 & 0xff, low >> 16 & 0xff);
-}
 
 HostCheck QemuImgCheck() {
   try {

@@ -10,6 +10,7 @@
 #include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <utility>
 
 #include "drivers/qemu/capabilities.h"
@@ -67,6 +68,14 @@ std::vector<PreparedDisk> PrepareDisks(const MachineSpec& spec, const Sandbox& s
 
 }  // namespace
 
+std::string RandomMac() {
+  std::random_device random;
+  uint32_t high = random();
+  uint32_t low = random();
+  return fmt::format("02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", high & 0xff, high >> 8 & 0xff, low & 0xff,
+                     low >> 8 & 0xff, low >> 16 & 0xff);
+}
+
 QemuMachine::QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox)
     : Machine("qemu", std::move(spec), std::move(sandbox)),
       qemu_(std::move(qemu)),
@@ -111,17 +120,19 @@ void QemuMachine::Boot() {
   process_.reset();  // a run that failed and was left to be looked at
   ending_.clear();
   event_counts_.clear();
+  slots_.assign(machine_.type->hotplug_slots, "");
+  dimms_.clear();
   agent_taken_ = false;
   SetState(MachineState::kStarting, "booting");
   try {
     accelerator_ = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel);
     process_ = std::make_unique<QemuProcess>(
-        sandbox_,
-        QemuProcess::Options{.argv = CommandLine(/*for_people=*/false),
-                             .log = vmm_log_path(),
-                             .agent = spec_.agent,
-                             .on_event = [this](const std::string& event, const json& data) { OnEvent(event, data); },
-                             .on_exit = [this](const QemuExit& exit) { OnExit(exit); }});
+        sandbox_, QemuProcess::Options{
+                      .argv = CommandLine(/*for_people=*/false),
+                      .log = vmm_log_path(),
+                      .agent = spec_.agent,
+                      .on_event = [this](const std::string& event, const json& data) { return OnEvent(event, data); },
+                      .on_exit = [this](const QemuExit& exit) { OnExit(exit); }});
   } catch (const Error& error) {
     SetState(MachineState::kFailed, error.text().summary);
     throw;
@@ -230,14 +241,14 @@ UniqueFd QemuMachine::ConnectAgent() {
 
 // --- Events, on the I/O thread --------------------------------------------------------------------------------------
 
-void QemuMachine::OnEvent(const std::string& event, const json& data) {
+bool QemuMachine::OnEvent(const std::string& event, const json& data) {
   size_t count = ++event_counts_[event];
   if (count <= kEventsKept) timeline_.Add("qemu", event, EventDetail(data));
   if (count == kEventsKept) timeline_.Add("qemu", event, "further ones of this boot are not recorded");
 
   MachineStatus now = status();
   if (event == "RESET") {
-    if (now.state == MachineState::kReady) {
+    if (IsUp(now)) {
       SetState(MachineState::kRunning, data.value("guest", false) ? "the guest restarted" : "the machine was reset");
     }
   } else if (event == "SHUTDOWN") {
@@ -248,15 +259,15 @@ void QemuMachine::OnEvent(const std::string& event, const json& data) {
   } else if (event == "WATCHDOG") {
     if (data.value("action", "") == "poweroff") ending_ = "the watchdog powered the guest off";
   } else if (event == "STOP" || event == "RESUME") {
-    if (!IsUp(now)) return;
     now.paused = event == "STOP";
-    SetStatus(now);
+    if (IsUp(now)) SetStatus(now);
   } else if (event == "GUEST_PANICKED") {
     SetState(MachineState::kFailed, "the guest panicked");
   } else if (event == "BLOCK_IO_ERROR" && data.value("nospace", false)) {
     std::string disk = DiskOfDevice(data.value("node-name", data.value("device", "")));
     SetState(MachineState::kFailed, fmt::format("the host has no space left for disk '{}'", disk));
   }
+  return status().state != MachineState::kFailed;
 }
 
 void QemuMachine::OnExit(const QemuExit& exit) {
@@ -266,8 +277,6 @@ void QemuMachine::OnExit(const QemuExit& exit) {
   if (!exit.last_words.empty()) reason += "; " + exit.last_words.back();
   SetState(MachineState::kFailed, reason);
 }
-
-// --- Operations -----------------------------------------------------------------------------------------------------
 
 json QemuMachine::Execute(const std::string& command, const json& arguments) {
   if (!process_ || status().state == MachineState::kStopped) {
@@ -282,85 +291,6 @@ json QemuMachine::Execute(const std::string& command, const json& arguments) {
     error.AddNote(status().reason);
     throw;
   }
-}
-
-// QEMU tells STOP and RESUME before it answers, so the status is right when these return.
-void QemuMachine::Pause() { Execute("stop", nullptr); }
-void QemuMachine::Resume() { Execute("cont", nullptr); }
-void QemuMachine::PowerButton() { Execute("system_powerdown", nullptr); }
-void QemuMachine::InjectNmi() { Execute("inject-nmi", nullptr); }
-
-void QemuMachine::SetBalloon(Bytes size) {
-  if (!spec_.balloon) {
-    throw BadSpec({.summary = fmt::format("'{}' has no balloon", name()), .next_step = "give its spec a balloon"});
-  }
-  if (size >= spec_.memory) {
-    throw BadSpec({.summary = fmt::format("balloon: \"{}\" is all of the guest's memory ({})", ToString(size),
-                                          ToString(spec_.memory))});
-  }
-  Execute("balloon", {{"value", (spec_.memory - size).count()}});
-}
-
-const PreparedDisk& QemuMachine::FindDisk(const std::string& id) const {
-  auto disk = std::find_if(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; });
-  if (disk != disks_.end()) return *disk;
-  std::string known;
-  for (const PreparedDisk& d : disks_) known += (known.empty() ? "" : ", ") + d.disk.id;
-  throw BadSpec({.summary = fmt::format("'{}' has no disk \"{}\"; it has: {}", name(), id, known)});
-}
-
-std::string QemuMachine::DiskOfDevice(const std::string& device) const {
-  for (const PreparedDisk& disk : disks_) {
-    if (DiskNode(disk.disk.id) == device || DiskDevice(disk.disk.id) == device) return disk.disk.id;
-  }
-  return device;
-}
-
-void QemuMachine::ResizeDisk(const std::string& id, Bytes size) {
-  const PreparedDisk& disk = FindDisk(id);
-  if (disk.readonly) throw BadSpec({.summary = fmt::format("disk '{}' is read-only: it cannot grow", id)});
-  try {
-    Execute("block_resize", {{"node-name", DiskNode(id)}, {"size", size.count()}});
-  } catch (const QmpError& error) {
-    throw BadSpec(
-        {.summary = fmt::format("disk '{}' cannot have {}", id, ToString(size)), .notes = {error.description()}});
-  }
-}
-
-void QemuMachine::SetRateLimit(const std::string& id, const RateLimit& limit) {
-  const PreparedDisk& disk = FindDisk(id);
-  if (!NeedsThrottle(disk.disk)) {
-    throw BadSpec({.summary = fmt::format("disk '{}' was booted without a limit, so none can be set", id),
-                   .next_step = "give it one in the spec, however high"});
-  }
-  Execute("qom-set",
-          {{"path", "/objects/" + DiskThrottle(id)}, {"property", "limits"}, {"value", ThrottleLimits(limit)}});
-}
-
-std::map<std::string, std::map<std::string, uint64_t>> QemuMachine::Counters() {
-  constexpr std::array<std::pair<const char*, const char*>, 5> kNames = {{{"rd_bytes", "read_bytes"},
-                                                                          {"wr_bytes", "written_bytes"},
-                                                                          {"rd_operations", "reads"},
-                                                                          {"wr_operations", "writes"},
-                                                                          {"flush_operations", "flushes"}}};
-  std::map<std::string, std::map<std::string, uint64_t>> counters;
-  for (const json& device : Execute("query-blockstats", nullptr)) {
-    std::string path = device.value("qdev", "");
-    for (const PreparedDisk& disk : disks_) {
-      // "/machine/peripheral/disk-ID/virtio-backend"
-      if (path.find(fmt::format("/{}/", DiskDevice(disk.disk.id))) == std::string::npos &&
-          !path.ends_with("/" + DiskDevice(disk.disk.id))) {
-        continue;
-      }
-      for (const auto& [qemu, ours] : kNames)
-        counters[disk.disk.id][ours] = device.at("stats").at(qemu).get<uint64_t>();
-    }
-  }
-  return counters;
-}
-
-void QemuMachine::CoreDump(const std::filesystem::path& file) {
-  Execute("dump-guest-memory", {{"paging", false}, {"protocol", "file:" + std::filesystem::absolute(file).string()}});
 }
 
 }  // namespace mayfly::internal

@@ -20,8 +20,9 @@
 
 #include <map>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "drivers/qemu/accelerator.h"
@@ -32,6 +33,9 @@ namespace mayfly::internal {
 
 class QemuProcess;
 struct QemuExit;
+
+// A locally administered unicast address; 40 random bits keep all VMs of a host apart.
+std::string RandomMac();
 
 class QemuMachine final : public Machine {
  public:
@@ -50,6 +54,11 @@ class QemuMachine final : public Machine {
   void Pause() override;
   void Resume() override;
   void PowerButton() override;
+  void ResizeCpus(uint32_t cpus) override;
+  void ResizeMemory(Bytes memory) override;
+  void AddDisk(const Disk& disk) override;
+  void AddNic(const Nic& nic) override;
+  void RemoveDevice(const std::string& id) override;
   void SetBalloon(Bytes size) override;
   void ResizeDisk(const std::string& id, Bytes size) override;
   void SetRateLimit(const std::string& disk, const RateLimit& limit) override;
@@ -66,17 +75,29 @@ class QemuMachine final : public Machine {
   void SetUpRunning(Deadline deadline);
   [[noreturn]] void ThrowStartFailed(const std::string& trouble);
   nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments);
+
+  struct QmpCommand {
+    std::string name;
+    nlohmann::json arguments;
+  };
+  void RequireHotplug(Capability capability) const;
+  void RequireNewId(const std::string& id) const;
+  void PlugIn(const std::string& id, nlohmann::json device, const std::vector<QmpCommand>& undo);
+  void Unplug(const std::string& device, const std::string& what);
+
   const PreparedDisk& FindDisk(const std::string& id) const;
   std::string DiskOfDevice(const std::string& device) const;
 
   // On the I/O thread.
-  void OnEvent(const std::string& name, const nlohmann::json& data);
+  bool OnEvent(const std::string& name, const nlohmann::json& data);  // false: the guest is lost
   void OnExit(const QemuExit& exit);
 
   const QemuProgram qemu_;
   const MachineChoice machine_;
   std::vector<PreparedDisk> disks_;
   AcceleratorChoice accelerator_;
+  std::vector<std::string> slots_;                    // of this run: the device in each hotplug slot, or empty
+  std::vector<std::pair<std::string, Bytes>> dimms_;  // of this run: memory that was added
 
   std::string ending_;  // on the I/O thread: the reason for which this run's end is expected; empty: it is not
   std::map<std::string, size_t> event_counts_;  // on the I/O thread: this run's

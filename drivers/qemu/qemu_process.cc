@@ -60,8 +60,9 @@ std::vector<std::string> LastLines(const std::filesystem::path& log, uint64_t be
 // Waits for the process's end on the I/O thread, where all of its state belongs.
 class QemuProcess::Watch : public std::enable_shared_from_this<Watch> {
  public:
-  Watch(Process& child, Options options, uint64_t log_begin)
+  Watch(Process& child, Options options, uint64_t log_begin, int agent)
       : child_(&child),
+        agent_(agent < 0 ? -1 : fcntl(agent, F_DUPFD_CLOEXEC, 3)),
         log_(options.log),
         log_begin_(log_begin),
         on_event_(std::move(options.on_event)),
@@ -77,7 +78,7 @@ class QemuProcess::Watch : public std::enable_shared_from_this<Watch> {
   }
 
   void Event(const std::string& name, const nlohmann::json& data) {
-    if (on_event_) on_event_(name, data);
+    if (on_event_ && !on_event_(name, data) && agent_) shutdown(agent_.get(), SHUT_RDWR);
   }
 
   // The end of the connection belongs to the end of the process; nonsense on it ends the process.
@@ -111,10 +112,11 @@ class QemuProcess::Watch : public std::enable_shared_from_this<Watch> {
 
  private:
   Process* child_;
+  const UniqueFd agent_;  // a copy of our end of the agent channel
   const std::filesystem::path log_;
   const uint64_t log_begin_;  // how much of the log earlier runs wrote
   QmpClient* qmp_ = nullptr;
-  std::function<void(const std::string&, const nlohmann::json&)> on_event_;
+  std::function<bool(const std::string&, const nlohmann::json&)> on_event_;
   std::function<void(const QemuExit&)> on_exit_;
   boost::asio::posix::stream_descriptor exited_;
   std::string trouble_;
@@ -143,7 +145,7 @@ QemuProcess::QemuProcess(const Sandbox& sandbox, Options options) : sockets_(Mak
   child_ = sandbox.Start(MakeChild(options, sockets_));
   sockets_.qemu_qmp.Reset();
   sockets_.qemu_agent.Reset();
-  watch_ = std::make_shared<Watch>(*child_, std::move(options), log_begin);
+  watch_ = std::make_shared<Watch>(*child_, std::move(options), log_begin, sockets_.agent.get());
   qmp_ = std::make_unique<QmpClient>(
       std::move(sockets_.qmp),
       QmpClient::Handlers{

@@ -42,7 +42,9 @@ class QemuProcess {
     std::vector<std::string> argv{};
     std::filesystem::path log{};  // its standard output and error are appended here
     bool agent = false;           // whether it gets an agent channel
-    std::function<void(const std::string& name, const nlohmann::json& data)> on_event{};
+    // Returns false when the guest is of no use any more: its agent channel is closed then, so that nobody waits for
+    // it.
+    std::function<bool(const std::string& name, const nlohmann::json& data)> on_event{};
     std::function<void(const QemuExit& exit)> on_exit{};
   };
 

@@ -20,6 +20,8 @@ struct WordsRow {
 constexpr std::array kRows = {
     WordsRow{"could not load kernel", Fault::kSpec, "QEMU cannot load its kernel",
              "boot.kernel has to be a Linux bzImage or an uncompressed vmlinux for x86-64"},
+    WordsRow{"invalid kernel header", Fault::kSpec, "its kernel is none that QEMU can boot",
+             "boot.kernel has to be a Linux bzImage or an uncompressed vmlinux for x86-64"},
     WordsRow{"Error loading uncompressed kernel without PVH ELF Note", Fault::kSpec,
              "its kernel is uncompressed and cannot be booted directly",
              "give the bzImage (vmlinuz), or a vmlinux built with CONFIG_PVH"},

@@ -1,0 +1,215 @@
+// Devices, vCPUs and memory that come and go while a machine runs.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <mayfly/errors.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <tuple>
+#include <utility>
+
+#include "drivers/qemu/capabilities.h"
+#include "drivers/qemu/device_options.h"
+#include "drivers/qemu/qemu_machine.h"
+#include "drivers/qemu/qmp.h"
+
+namespace mayfly::internal {
+namespace {
+
+using nlohmann::json;
+
+// Linux takes memory in blocks of this size.
+constexpr Bytes kMemoryBlock(uint64_t{128} << 20);
+
+// A place for a vCPU: where it is in the topology, and its object when it is there.
+struct CpuPlace {
+  json place;
+  std::string type;
+  std::string path;
+};
+
+auto Order(const json& place) {
+  return std::tuple(place.value("socket-id", 0), place.value("die-id", 0), place.value("core-id", 0),
+                    place.value("thread-id", 0));
+}
+
+}  // namespace
+
+void QemuMachine::RequireHotplug(Capability capability) const {
+  if (machine_.type->hotplug_slots > 0) return;
+  throw Unsupported(
+      capability, driver(),
+      fmt::format("{} has no hotplug; \"machine\": \"pc\" in the spec gives one that has", machine_.type->name));
+}
+
+void QemuMachine::RequireNewId(const std::string& id) const {
+  bool taken = std::any_of(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; }) ||
+               std::any_of(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& n) { return n.id == id; });
+  if (taken || id.empty()) {
+    throw BadSpec(
+        {.summary = fmt::format("'{}': id: \"{}\" is {}", name(), id, taken ? "taken by another device" : "empty")});
+  }
+}
+
+// Puts a device into a free slot. When QEMU refuses it, `undo` takes back what was made for it.
+void QemuMachine::PlugIn(const std::string& id, json device, const std::vector<QmpCommand>& undo) {
+  auto slot = std::find(slots_.begin(), slots_.end(), std::string());
+  try {
+    if (slot == slots_.end()) {
+      throw BadSpec({.summary = fmt::format("'{}' has no free slot: {} devices have been added", name(), slots_.size()),
+                     .next_step = "RemoveDevice() one, or have more from the start in the spec"});
+    }
+    device["bus"] = HotplugSlot(static_cast<size_t>(slot - slots_.begin()));
+    Execute("device_add", device);
+    *slot = id;
+  } catch (Error&) {
+    for (const QmpCommand& command : undo) Execute(command.name, command.arguments);
+    throw;
+  }
+}
+
+void QemuMachine::AddDisk(const Disk& disk) {
+  RequireHotplug(Capability::kStorageHotplug);
+  RequireNewId(disk.id);
+  PreparedDisk prepared = PrepareDisk(disk, sandbox_.directory());
+  std::vector<QmpCommand> undo = {{"blockdev-del", {{"node-name", DiskNode(disk.id)}}}};
+  if (NeedsThrottle(disk)) {
+    Execute("object-add", ThrottleGroup(disk.id, disk.limit));
+    undo.push_back({"object-del", {{"id", DiskThrottle(disk.id)}}});
+  }
+  Execute("blockdev-add", BlockNode(prepared));
+  PlugIn(disk.id, DiskDeviceOptions(prepared, *machine_.type), undo);
+  disks_.push_back(prepared);  // it is there at the next boot, too
+}
+
+void QemuMachine::AddNic(const Nic& nic) {
+  RequireHotplug(Capability::kNetworkHotplug);
+  RequireNewId(nic.id);
+  MachineSpec asked;
+  asked.nics.push_back(nic);
+  RefuseWhatIsNotOffered(asked);
+  Nic added = nic;
+  if (added.mac.empty()) added.mac = RandomMac();
+  std::vector<QmpCommand> undo;
+  if (json backend = NetworkBackend(added, sandbox_.directory()); !backend.is_null()) {
+    Execute("netdev_add", backend);
+    undo.push_back({"netdev_del", {{"id", NicBackend(nic.id)}}});
+  }
+  PlugIn(nic.id, NicDeviceOptions(added, *machine_.type), undo);
+  spec_.nics.push_back(added);
+}
+
+void QemuMachine::RemoveDevice(const std::string& id) {
+  RequireHotplug(Capability::kDeviceRemove);
+  auto slot = std::find(slots_.begin(), slots_.end(), id);
+  if (id.empty() || slot == slots_.end()) {
+    throw BadSpec({.summary = fmt::format("'{}': no device \"{}\" was added while it ran; only those can be removed",
+                                          name(), id)});
+  }
+  auto disk = std::find_if(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; });
+  bool is_disk = disk != disks_.end();
+  Unplug(is_disk ? DiskDevice(id) : NicDevice(id), fmt::format("device '{}'", id));
+  slot->clear();
+  if (is_disk) {
+    Execute("blockdev-del", {{"node-name", DiskNode(id)}});
+    if (NeedsThrottle(disk->disk)) Execute("object-del", {{"id", DiskThrottle(id)}});
+    disks_.erase(disk);
+    return;
+  }
+  auto nic = std::find_if(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& n) { return n.id == id; });
+  if (nic->kind != NicKind::kNone) Execute("netdev_del", {{"id", NicBackend(id)}});
+  spec_.nics.erase(nic);
+}
+
+// Asks the guest to let go of a device (its id or its path in QEMU's object tree) and waits until it has.
+void QemuMachine::Unplug(const std::string& device, const std::string& what) {
+  size_t from = timeline_.size();
+  Execute("device_del", {{"id", device}});
+  auto about_it = [&](const Event& event) {
+    return event.source == "qemu" && (event.name == "DEVICE_DELETED" || event.name == "DEVICE_UNPLUG_GUEST_ERROR") &&
+           event.detail.find("\"" + device + "\"") != std::string::npos;
+  };
+  Duration allowance = Scaled(std::chrono::seconds(30));
+  auto answer = timeline_.WaitFor(about_it, Deadline::After(allowance), from);
+  if (!answer) {
+    throw Timeout(
+        {.summary = fmt::format("'{}': the guest did not let go of {} in {}", name(), what, ForPeople(allowance)),
+         .next_step = "unmount it and end its users in the guest first"});
+  }
+  if (answer->name != "DEVICE_DELETED") {
+    throw GuestFailed({.summary = fmt::format("'{}': the guest refused to let go of {}", name(), what)});
+  }
+}
+
+void QemuMachine::ResizeCpus(uint32_t cpus) {
+  if (cpus < 1 || cpus > std::max(spec_.cpus, spec_.max_cpus)) {
+    throw BadSpec({.summary = fmt::format("'{}': cpus: {} is not allowed; allowed: 1 to {} (max_cpus of its spec)",
+                                          name(), cpus, std::max(spec_.cpus, spec_.max_cpus))});
+  }
+  std::vector<CpuPlace> present;
+  std::vector<CpuPlace> free;
+  for (const json& place : Execute("query-hotpluggable-cpus", nullptr)) {
+    CpuPlace cpu{place.at("props"), place.at("type").get<std::string>(), place.value("qom-path", "")};
+    (cpu.path.empty() ? free : present).push_back(std::move(cpu));
+  }
+  auto by_place = [](const CpuPlace& a, const CpuPlace& b) { return Order(a.place) < Order(b.place); };
+  std::sort(free.begin(), free.end(), by_place);
+  std::sort(present.begin(), present.end(), by_place);
+  size_t count = present.size();
+  for (size_t i = 0; count < cpus && i < free.size(); ++i, ++count) {
+    json device = free[i].place;
+    device["driver"] = free[i].type;
+    device["id"] = fmt::format("cpu-{}-{}-{}-{}", std::get<0>(Order(device)), std::get<1>(Order(device)),
+                               std::get<2>(Order(device)), std::get<3>(Order(device)));
+    Execute("device_add", device);
+  }
+  if (count > cpus && !accelerator_.kvm) {
+    throw Unsupported(Capability::kCpuHotplug, driver(),
+                      "vCPUs are added but not taken away in software emulation: QEMU 7.2 leaves one half removed and "
+                      "crashes at the next reset");
+  }
+  for (; count > cpus; --count) Unplug(present[count - 1].path, fmt::format("vCPU {}", count - 1));
+}
+
+void QemuMachine::ResizeMemory(Bytes memory) {
+  Bytes now = spec_.memory;
+  for (const auto& [id, size] : dimms_) now = now + size;
+  Bytes most = std::max(spec_.memory, spec_.max_memory);
+  if (memory < spec_.memory || memory > most) {
+    throw BadSpec(
+        {.summary = fmt::format("'{}': memory: \"{}\" is not allowed; allowed: {} to {} (max_memory of its spec)",
+                                name(), ToString(memory), ToString(spec_.memory), ToString(most))});
+  }
+  while (memory < now && memory + dimms_.back().second <= now) {
+    auto [id, size] = dimms_.back();
+    Unplug(id, fmt::format("{} of memory", ToString(size)));
+    Execute("object-del", {{"id", "memory-" + id}});
+    dimms_.pop_back();
+    now = now - size;
+  }
+  if (memory < now) {
+    throw BadSpec({.summary = fmt::format(
+                       "'{}': memory: \"{}\" cannot be reached: memory is taken away in the pieces in which it "
+                       "was added, the last one first; now: {}",
+                       name(), ToString(memory), ToString(now))});
+  }
+  if (memory == now) return;
+  Bytes more = memory - now;
+  if (more.count() % kMemoryBlock.count() != 0) {
+    throw BadSpec(
+        {.summary = fmt::format("'{}': memory: \"{}\" is {} more than now; guests take memory in pieces of {}", name(),
+                                ToString(memory), ToString(more), ToString(kMemoryBlock))});
+  }
+  std::string id = fmt::format("dimm-{}", dimms_.size());
+  Execute("object-add", {{"qom-type", "memory-backend-ram"}, {"id", "memory-" + id}, {"size", more.count()}});
+  try {
+    Execute("device_add", {{"driver", "pc-dimm"}, {"id", id}, {"memdev", "memory-" + id}});
+  } catch (Error&) {
+    Execute("object-del", {{"id", "memory-" + id}});
+    throw;
+  }
+  dimms_.emplace_back(id, more);
+}
+
+}  // namespace mayfly::internal
