@@ -7,7 +7,7 @@ find_package(nlohmann_json 3.11 REQUIRED)
 find_package(fmt 9 REQUIRED)
 pkg_check_modules(LibArchive REQUIRED IMPORTED_TARGET libarchive)
 pkg_check_modules(XxHash REQUIRED IMPORTED_TARGET libxxhash)
-pkg_check_modules(Lz4 REQUIRED IMPORTED_TARGET liblz4)
+pkg_check_modules(Ext2Fs REQUIRED IMPORTED_TARGET ext2fs com_err)
 
 if(MAYFLY_IS_TOP_LEVEL)
   find_program(CCACHE_PROGRAM ccache)

@@ -68,6 +68,30 @@ class ImageStore {
 // id "root") filled in; unchanged when spec.image is empty. Kernel and initramfs that the spec gives itself are kept.
 MachineSpec ResolveImage(MachineSpec spec, const Progress& progress = {});
 
+// --- Bring your own
+// ----------------------------------------------------------------------------------------------------
+//
+//   MachineSpec spec{.image = "", .boot = {.kernel = "bzImage", .initramfs = "my.cpio"}, .agent = false};
+//
+//   BuildInitramfsFromDirectory("rootfs", "mine.cpio", tiny.initramfs);   // tiny with files of yours added
+//   BuildDiskFromDirectory("rootfs", 256_MiB, "root.img");                // a disk with id "root" for tiny-disk's
+//   kernel
+//
+// Both give everything to root, need no privileges, and give the same bytes for the same tree.
+
+// Throws BadSpec unless the file is a kernel that can be started directly: a bzImage, an x86 ELF file with a PVH entry,
+// or an arm64 Image.
+void CheckKernel(const std::filesystem::path& kernel);
+
+// Writes an initramfs of a directory; files of `base`, an initramfs, come before and are replaced where both have them.
+// Throws BadSpec when `directory` is none, HostLacks when something cannot be read or written.
+void BuildInitramfsFromDirectory(const std::filesystem::path& directory, const std::filesystem::path& out,
+                                 const std::filesystem::path& base = {});
+
+// Writes an ext4 file system of `size` with a directory's contents into a sparse file. Throws the same, and BadSpec
+// when it is too small.
+void BuildDiskFromDirectory(const std::filesystem::path& directory, Bytes size, const std::filesystem::path& out);
+
 // Where recipes and the agent are: $MAYFLY_DATA_DIR, else the installed or built place. Throws HostLacks when there is
 // none.
 std::filesystem::path DataDirectory();

@@ -77,6 +77,7 @@ Image ImageStore::Build(std::string_view name, const Progress& progress) {
 }
 
 MachineSpec ResolveImage(MachineSpec spec, const Progress& progress) {
+  if (!spec.boot.kernel.empty()) CheckKernel(spec.boot.kernel);
   if (spec.image.empty()) return spec;
   Image image = ImageStore().Find(spec.image, progress);
   if (spec.boot.firmware.empty()) {

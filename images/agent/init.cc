@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,13 +45,13 @@ constexpr std::array kFirstMounts = {
     Mount{"devtmpfs", "/dev", MS_NOSUID, "mode=0755"},
     Mount{"proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr},
     Mount{"sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr},
+    Mount{"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755"},
 };
 
 // What a guest without an init of its own needs besides.
 constexpr std::array kLaterMounts = {
     Mount{"devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"},
     Mount{"tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777"},
-    Mount{"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755"},
     Mount{"tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"},
     Mount{"cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr},
 };
@@ -205,6 +206,20 @@ void SwitchRoot(const std::string& disk) {
   if (is_initramfs) RemoveTree(old_root, status.st_dev);
 }
 
+// Leaves this program where a system with an init of its own starts it as a service, so that its disk need not have it.
+void LeaveAgentInRun() {
+  mkdir("/run/mayfly", 0755);
+  UniqueFd from(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  UniqueFd to(open("/run/mayfly/agent", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755));
+  struct stat status;
+  if (!from || !to || fstat(from.get(), &status) != 0) GiveUp("cannot copy the agent to /run/mayfly" + Reason(errno));
+  for (off_t left = status.st_size; left > 0;) {
+    ssize_t count = sendfile(to.get(), from.get(), nullptr, static_cast<size_t>(left));
+    if (count <= 0) GiveUp("cannot copy the agent to /run/mayfly" + Reason(errno));
+    left -= count;
+  }
+}
+
 // Standard streams on the console: an initramfs without /dev/console leaves process 1 without any.
 void OpenConsole() {
   int fd = open("/dev/console", O_RDWR | O_NOCTTY);
@@ -266,8 +281,9 @@ void SetUpGuest() {
   LoadModules();
   Trace("agent: modules loaded");
   std::string root = KernelWord("mayfly.root");
-  if (!root.empty()) SwitchRoot(WaitForDisk(root));
   std::string init = KernelWord("mayfly.init");
+  if (!init.empty()) LeaveAgentInRun();
+  if (!root.empty()) SwitchRoot(WaitForDisk(root));
   if (!init.empty()) {
     execl(init.c_str(), init.c_str(), nullptr);
     GiveUp("cannot execute " + init + " (mayfly.init)" + Reason(errno));

@@ -50,11 +50,10 @@ class CpioWriter {
     archive_entry_set_rdevminor(entry.get(), node.entry.device_minor);
     Check(archive_write_header(archive_.get(), entry.get()));
     if (size == 0) return;
-    if (node.source.empty()) return Write(node.bytes);
-    UniqueFd source = OpenToRead(node.source);
+    std::unique_ptr<FileContent> content = OpenContent(node);
     std::vector<char> buffer(1 << 18);
     for (uint64_t left = size; left > 0;) {
-      size_t count = ReadSome(source, std::span(buffer).first(std::min<uint64_t>(left, buffer.size())), node.source);
+      size_t count = content->Read(std::span(buffer).first(std::min<uint64_t>(left, buffer.size())));
       if (count == 0) ThrowFileError("read all of", node.source, EIO);
       Write({buffer.data(), count});
       left -= count;
@@ -101,6 +100,15 @@ size_t StringContent::Read(std::span<char> buffer) {
   std::memcpy(buffer.data(), rest_.data(), count);
   rest_.remove_prefix(count);
   return count;
+}
+
+HostFileContent::HostFileContent(std::filesystem::path file) : file_(std::move(file)), fd_(OpenToRead(file_)) {}
+
+size_t HostFileContent::Read(std::span<char> buffer) { return ReadSome(fd_, buffer, file_); }
+
+std::unique_ptr<FileContent> OpenContent(const FileTree::Node& node) {
+  if (node.source.empty()) return std::make_unique<StringContent>(node.bytes);
+  return std::make_unique<HostFileContent>(node.source);
 }
 
 std::string CleanPath(std::string_view path, std::string_view where) {

@@ -8,9 +8,12 @@
 // Contents are in memory or stay in a file of the host until they are written. Not thread-safe.
 #pragma once
 
+#include <mayfly/internal/unique_fd.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,6 +53,17 @@ class StringContent : public FileContent {
   std::string_view rest_;
 };
 
+class HostFileContent : public FileContent {
+ public:
+  // Throws HostLacks when the file cannot be read.
+  explicit HostFileContent(std::filesystem::path file);
+  size_t Read(std::span<char> buffer) override;
+
+ private:
+  std::filesystem::path file_;
+  UniqueFd fd_;
+};
+
 // `path` without leading and doubled slashes and ".". Throws BadSpec (`where` begins the message) when nothing is left,
 // or when it has "..", which could lead out of the tree.
 std::string CleanPath(std::string_view path, std::string_view where);
@@ -82,6 +96,9 @@ class FileTree {
 
   std::map<std::string, Node> nodes_;
 };
+
+// The bytes of a file of a tree, wherever they are; the tree outlives it.
+std::unique_ptr<FileContent> OpenContent(const FileTree::Node& node);
 
 // Writes the tree as an uncompressed initramfs (cpio, format newc). Throws HostLacks.
 void WriteCpio(const FileTree& tree, const std::filesystem::path& out);

@@ -2,7 +2,9 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/archive.h>
 #include <mayfly/internal/content_hash.h>
+#include <mayfly/internal/debian_bootstrap.h>
 #include <mayfly/internal/debian_packages.h>
+#include <mayfly/internal/ext4_image.h>
 #include <mayfly/internal/files.h>
 #include <mayfly/internal/image_builder.h>
 #include <mayfly/internal/kernel_image.h>
@@ -172,6 +174,13 @@ void AddRecipe(FileTree& tree, const TreeRecipe& recipe, const std::string& orig
   }
 }
 
+// The identities of the files of a tree that lie in the cache.
+void AddSources(const FileTree& tree, std::vector<std::string>& parts) {
+  for (const auto& [path, node] : tree.nodes()) {
+    if (!node.source.empty()) parts.push_back(ContentHash().Add(path).AddFile(node.source).Digest());
+  }
+}
+
 // The same bytes under another name, without a copy where the file system can.
 void LinkOrCopy(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -228,6 +237,39 @@ fs::path ImageBuilder::Package(const PackageFiles& wanted, Reuse reuse, const Pr
                     reuse, progress);
 }
 
+fs::path ImageBuilder::RootDisk(const std::string& image, const ImageRecipe& recipe, const fs::path& kernel,
+                                Reuse reuse, const Progress& progress) const {
+  const RootDiskRecipe& disk = *recipe.root_disk;
+  FileTree tree;
+  auto get_parts = [&] {
+    tree = Tree(disk.trees, reuse, progress);
+    std::vector<std::string> parts = {kernel.filename().native(), Ext4Version()};
+    AddSources(tree, parts);
+    return parts;
+  };
+  auto build = [&](const BuildPlace& place) {
+    std::string key = ContentHash().Add(image).Add(recipe.source).Digest();
+    Ext4Writer writer(place.entry / kRootDiskFile, {.size = disk.size, .identity = key});
+    if (disk.bootstrap) {
+      Tell(progress, fmt::format("bootstrap Debian {}: some minutes", disk.bootstrap->suite));
+      fs::path system = BootstrapDebian(*disk.bootstrap, kernel / kModuleRoot, place.scratch);
+      Tell(progress, "write the root disk");
+      // What the trees have comes in place of what packages brought.
+      ReadArchive(system, [&](const FileEntry& entry, FileContent& content) {
+        if (entry.kind == FileKind::kDirectory || !tree.nodes().contains(entry.path)) writer.Add(entry, content);
+      });
+    } else {
+      AddModules(tree, kernel, disk.modules, kModuleRoot, fmt::format("image \"{}\"", image));
+    }
+    writer.Add(tree);
+    writer.Finish();
+  };
+  ContentHash key;
+  key.Add(kBuilderVersion).Add(recipe.source).Add(recipes_.Kernel(recipe.kernel).source).Add(TreeKey(disk.trees));
+  return cache_.Get({.name = image + "-disk", .key = key.Digest(), .inputs = get_parts, .build = build}, reuse,
+                    progress);
+}
+
 std::string ImageBuilder::TreeKey(const std::vector<std::string>& names) const {
   ContentHash hash;
   for (const std::string& name : names) hash.Add(recipes_.Tree(name).source);
@@ -268,14 +310,16 @@ Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& prog
   ImageRecipe recipe = recipes_.Image(name);
   // A part that is current need not be built again when the image is.
   Reuse part_reuse = reuse == Reuse::kNever ? Reuse::kIfCurrent : reuse;
-  fs::path kernel;
+  fs::path kernel, disk;
   FileTree initramfs;
   auto get_parts = [&] {
     kernel = Kernel(recipe.kernel, part_reuse, progress);
     initramfs = Tree(recipe.initramfs.trees, part_reuse, progress);
     std::vector<std::string> parts = {kernel.filename().native()};
-    for (const auto& [path, node] : initramfs.nodes()) {
-      if (!node.source.empty()) parts.push_back(ContentHash().Add(path).AddFile(node.source).Digest());
+    AddSources(initramfs, parts);
+    if (recipe.root_disk) {
+      disk = RootDisk(image_name, recipe, kernel, part_reuse, progress);
+      parts.push_back(ContentHash().AddFile(disk / kRootDiskFile).Digest());
     }
     return parts;
   };
@@ -285,6 +329,7 @@ Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& prog
     initramfs.AddHostFile("init", data_ / "mayfly-agent", 0755);
     WriteCpio(initramfs, place.entry / kInitramfsFile);
     LinkOrCopy(kernel / kKernelFile, place.entry / kKernelFile);
+    if (recipe.root_disk) LinkOrCopy(disk / kRootDiskFile, place.entry / kRootDiskFile);
   };
   fs::path entry =
       cache_.Get({.name = image_name, .key = ImageKey(recipe), .inputs = get_parts, .build = build}, reuse, progress);

@@ -34,8 +34,8 @@ class ImageBuilder {
  private:
   std::filesystem::path Kernel(const std::string& name, Reuse reuse, const Progress& progress) const;
   std::filesystem::path Package(const PackageFiles& wanted, Reuse reuse, const Progress& progress) const;
-  std::filesystem::path RootDisk(const std::string& image, const ImageRecipe& recipe, Reuse reuse,
-                                 const Progress& progress) const;
+  std::filesystem::path RootDisk(const std::string& image, const ImageRecipe& recipe,
+                                 const std::filesystem::path& kernel, Reuse reuse, const Progress& progress) const;
   FileTree Tree(const std::vector<std::string>& names, Reuse reuse, const Progress& progress) const;
   std::string TreeKey(const std::vector<std::string>& names) const;
   std::string ImageKey(const ImageRecipe& recipe) const;

@@ -70,7 +70,8 @@ struct BootstrapRecipe {
   std::string suite{};
   std::string variant{};
   std::vector<std::string> packages{};
-  std::vector<std::string> commands{};  // run by a shell in the new system
+  std::vector<std::string> without{};   // paths that packages shall not install, as dpkg's path-exclude
+  std::vector<std::string> commands{};  // run by the new system's shell, as its root
 };
 
 struct RootDiskRecipe {
@@ -116,12 +117,12 @@ inline constexpr std::tuple kSpecFields<InitramfsRecipe>{Field("trees", &Initram
 template <>
 inline constexpr std::tuple kSpecFields<BootstrapRecipe>{
     Field("suite", &BootstrapRecipe::suite), Field("variant", &BootstrapRecipe::variant),
-    Field("packages", &BootstrapRecipe::packages), Field("commands", &BootstrapRecipe::commands)};
+    Field("packages", &BootstrapRecipe::packages), Field("without", &BootstrapRecipe::without),
+    Field("commands", &BootstrapRecipe::commands)};
 template <>
 inline constexpr std::tuple kSpecFields<RootDiskRecipe>{
     Field("size", &RootDiskRecipe::size), Field("trees", &RootDiskRecipe::trees),
-    Field("modules", &RootDiskRecipe::modules), Field("module_directory", &RootDiskRecipe::module_directory),
-    Field("bootstrap", &RootDiskRecipe::bootstrap)};
+    Field("modules", &RootDiskRecipe::modules), Field("bootstrap", &RootDiskRecipe::bootstrap)};
 template <>
 inline constexpr std::tuple kSpecFields<ImageRecipe>{
     Field("description", &ImageRecipe::description), Field("kernel", &ImageRecipe::kernel),
