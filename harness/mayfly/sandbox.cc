@@ -81,17 +81,19 @@ std::optional<UniqueFd> TryLock(const fs::path& directory) {
   return fd;
 }
 
-std::vector<fs::path> CollectIn(const fs::path& runtime) {
-  std::vector<fs::path> removed;
+enum class Garbage { kLeave, kRemove };
+
+std::vector<fs::path> GarbageIn(const fs::path& runtime, Garbage fate) {
+  std::vector<fs::path> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(runtime, error)) {
     if (!entry.path().filename().string().starts_with('p')) continue;
     auto lock = TryLock(entry.path());
     if (!lock) continue;
-    fs::remove_all(entry.path(), error);
-    if (!error) removed.push_back(entry.path());
+    if (fate == Garbage::kRemove) fs::remove_all(entry.path(), error);
+    if (!error) found.push_back(entry.path());
   }
-  return removed;
+  return found;
 }
 
 // The part of the runtime directory that belongs to this process. Its lock tells the living from the dead.
@@ -99,7 +101,7 @@ class ProcessDirectory {
  public:
   ProcessDirectory() : owner_(getpid()) {
     fs::path runtime = RuntimeDirectory();
-    CollectIn(runtime);
+    GarbageIn(runtime, Garbage::kRemove);
     for (int attempt = 0; attempt < 100 && !lock_; ++attempt) {
       path_ = runtime / fmt::format("p{}-{}", getpid(), RandomSuffix());
       if (mkdir(path_.c_str(), 0700) != 0) {
@@ -177,7 +179,9 @@ fs::path RuntimeDirectory() {
   return place.path;
 }
 
-std::vector<fs::path> CollectGarbage() { return CollectIn(RuntimeDirectory()); }
+std::vector<fs::path> FindGarbage() { return GarbageIn(RuntimeDirectory(), Garbage::kLeave); }
+
+std::vector<fs::path> CollectGarbage() { return GarbageIn(RuntimeDirectory(), Garbage::kRemove); }
 
 Sandbox Sandbox::Create(std::string_view name) {
   fs::path path = ThisProcessDirectory().Next(name);

@@ -112,6 +112,7 @@ TEST_F(SandboxTest, GarbageCollectionRemovesWhatTheDeadLeftAndNothingElse) {
   fs::create_directories(runtime / "p1-aa");
   UniqueFd owner(open((runtime / "p1-aa").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ASSERT_EQ(flock(owner.get(), LOCK_EX), 0);
+  EXPECT_THAT(FindGarbage(), testing::ElementsAre(runtime / "p999999-zz"));
   EXPECT_THAT(CollectGarbage(), testing::ElementsAre(runtime / "p999999-zz"));
   EXPECT_TRUE(fs::exists(runtime / "p1-aa"));
   EXPECT_TRUE(fs::exists(runtime / "other"));

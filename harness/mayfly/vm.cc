@@ -299,11 +299,11 @@ Vm::Vm(Vm&&) noexcept = default;
 Vm& Vm::operator=(Vm&&) noexcept = default;
 Vm::~Vm() = default;
 
-Vm Vm::Create(MachineSpec spec) {
+Vm Vm::Create(MachineSpec spec, const Progress& progress) {
   if (spec.name.empty()) spec.name = MadeUpName(spec);
   Validate(spec);
   Driver& driver = FindDriver(spec.driver);
-  MachineSpec resolved = ResolveImage(spec);
+  MachineSpec resolved = ResolveImage(spec, progress);
   // Read by kernels since 5.19; an init that has a name of its own overrides it.
   if (resolved.boot.firmware.empty()) resolved.boot.command_line += " hostname=" + spec.name;
   std::unique_ptr<Machine> machine = driver.Create(resolved, Sandbox::Create(spec.name));

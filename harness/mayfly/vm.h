@@ -18,6 +18,7 @@
 
 #include <mayfly/deadline.h>
 #include <mayfly/exec.h>
+#include <mayfly/image.h>
 #include <mayfly/machine.h>
 #include <mayfly/spec.h>
 
@@ -58,9 +59,9 @@ class Vm {
  public:
   // Creates and boots. Throws what Create and Boot throw.
   static Vm Boot(MachineSpec spec);
-  // Creates only: image resolved (and built when it is missing), driver chosen, sandbox made, state Stopped. Throws
-  // BadSpec, Unsupported, HostLacks.
-  static Vm Create(MachineSpec spec);
+  // Creates only: image resolved (and built when it is missing, which `progress` is told), driver chosen, sandbox made,
+  // state Stopped. Throws BadSpec, Unsupported, HostLacks.
+  static Vm Create(MachineSpec spec, const Progress& progress = {});
 
   Vm(Vm&&) noexcept;
   Vm& operator=(Vm&&) noexcept;

@@ -1,0 +1,216 @@
+#include "cli/doctor_checks.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <mayfly/bytes.h>
+#include <mayfly/errors.h>
+#include <mayfly/image.h>
+#include <mayfly/internal/child_process.h>
+#include <mayfly/internal/host_memory.h>
+#include <mayfly/sandbox.h>
+#include <mayfly/spec.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string_view>
+#include <thread>
+
+namespace mayfly::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Result = HostCheck::Result;
+using literals::operator""_GiB;
+
+constexpr Bytes kLittleSpace = 2_GiB;  // the images that mayfly builds take about 1 GiB
+constexpr rlim_t kFewFiles = 256;      // a VM takes about 15 descriptors
+constexpr rlim_t kTooFewFiles = 32;
+
+// What other programs mayfly starts, and who has them.
+struct Program {
+  const char* name;
+  const char* use;
+  const char* debian;
+  const char* homebrew;
+};
+constexpr Program kPrograms[] = {
+    {"mke2fs", "images with a disk", "e2fsprogs", "e2fsprogs"},
+    {"apt-get", "building images on Debian", "apt", nullptr},
+    {"mmdebstrap", "building the image 'debian'", "mmdebstrap", nullptr},
+};
+
+HostCheck FromError(std::string name, const Error& error) {
+  std::string detail = error.text().summary;
+  for (const std::string& note : error.text().notes) detail += "; " + note;
+  return {std::move(name), Result::kFail, std::move(detail), error.text().next_step};
+}
+
+// The check, or what it threw as a failure.
+HostCheck Guarded(const std::string& name, const std::function<HostCheck()>& check) {
+  try {
+    return check();
+  } catch (const Error& error) {
+    return FromError(name, error);
+  }
+}
+
+std::string SystemName() {
+  std::ifstream file("/etc/os-release");
+  constexpr std::string_view kKey = "PRETTY_NAME=";
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(kKey)) continue;
+    std::string name = line.substr(kKey.size());
+    std::erase(name, '"');
+    return name;
+  }
+  return "unknown system";
+}
+
+HostCheck HostFacts() {
+  utsname kernel{};
+  uname(&kernel);
+  return {"host", Result::kPass,
+          fmt::format("{}, {} {} {}, {} CPUs", SystemName(), kernel.sysname, kernel.release, kernel.machine,
+                      std::thread::hardware_concurrency()),
+          ""};
+}
+
+HostCheck Memory() {
+  internal::HostMemory memory = internal::ReadHostMemory();
+  Bytes one = MachineSpec().memory;
+  HostCheck check{"memory", Result::kPass,
+                  fmt::format("{} of {} free: room for {} VMs of {}", ForPeople(memory.available),
+                              ForPeople(memory.total), memory.available.count() / one.count(), ForPeople(one)),
+                  ""};
+  if (memory.available < one) {
+    check.result = Result::kFail;
+    check.fix = "end other programs, or give the VM less: mayfly run --memory 128M";
+  }
+  return check;
+}
+
+HostCheck RuntimePlace() {
+  fs::path directory = RuntimeDirectory();
+  return {"runtime", Result::kPass,
+          fmt::format("{}: private, {} bytes of path", directory.string(), directory.string().size()), ""};
+}
+
+HostCheck CachePlace() {
+  ImageStore store;
+  return {"cache", Result::kPass, fmt::format("{} is writable", store.directory().string()), ""};
+}
+
+HostCheck Space(const std::string& name, const fs::path& directory) {
+  struct statvfs status{};
+  if (statvfs(directory.c_str(), &status) != 0)
+    return {name, Result::kWarn, directory.string() + " cannot be read", ""};
+  Bytes space(uint64_t{status.f_bavail} * status.f_frsize);
+  HostCheck check{name, Result::kPass, fmt::format("{} free in {}", ForPeople(space), directory.string()), ""};
+  if (space < kLittleSpace) {
+    check.result = Result::kWarn;
+    check.fix = fmt::format(
+        "free some ({} are enough for all images), or choose another place: MAYFLY_CACHE_DIR, "
+        "MAYFLY_RUNTIME_DIR",
+        ForPeople(kLittleSpace));
+  }
+  return check;
+}
+
+HostCheck Data() {
+  fs::path directory = DataDirectory();
+  if (!fs::exists(directory / "mayfly-agent")) {
+    return {"data", Result::kFail,
+            fmt::format("{} has no mayfly-agent, the program that answers in the guest", directory.string()),
+            "install mayfly again, or build the target mayfly_agent"};
+  }
+  return {"data", Result::kPass, fmt::format("image recipes and guest agent in {}", directory.string()), ""};
+}
+
+HostCheck Images() {
+  std::vector<std::string> built;
+  std::vector<std::string> missing;
+  for (const ImageInfo& info : ImageStore().List()) (info.built ? built : missing).push_back(info.name);
+  std::string detail = built.empty() ? "none is built yet" : fmt::format("built: {}", fmt::join(built, ", "));
+  if (!missing.empty() && !built.empty()) detail += fmt::format("; on first use: {}", fmt::join(missing, ", "));
+  return {"images", Result::kPass, detail, built.empty() ? "ahead of their first use: mayfly image build tiny" : ""};
+}
+
+HostCheck Programs() {
+  HostCheck check{"programs", Result::kPass, "", ""};
+  std::vector<std::string> found;
+  std::vector<std::string> lost;
+  std::vector<std::string> debian;
+  std::vector<std::string> homebrew;
+  for (const Program& program : kPrograms) {
+    if (internal::FindProgram(program.name)) {
+      found.emplace_back(program.name);
+      continue;
+    }
+    lost.push_back(fmt::format("{} ({})", program.name, program.use));
+    debian.emplace_back(program.debian);
+    if (program.homebrew != nullptr) homebrew.emplace_back(program.homebrew);
+  }
+  if (lost.empty()) {
+    check.detail = fmt::format("for building images: {}", fmt::join(found, ", "));
+    return check;
+  }
+  check.result = Result::kWarn;
+  check.detail = fmt::format("not found: {}", fmt::join(lost, ", "));
+  check.fix = fmt::format("Debian: sudo apt-get install {}", fmt::join(debian, " "));
+  if (!homebrew.empty()) check.fix += fmt::format("; Homebrew: brew install {}", fmt::join(homebrew, " "));
+  return check;
+}
+
+HostCheck Files() {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  HostCheck check{"files", Result::kPass, fmt::format("{} open files for each process", limit.rlim_cur), ""};
+  if (limit.rlim_cur < kFewFiles) {
+    check.result = limit.rlim_cur < kTooFewFiles ? Result::kFail : Result::kWarn;
+    check.fix = fmt::format("ulimit -n {}", std::max<rlim_t>(1024, kFewFiles));
+  }
+  return check;
+}
+
+// The checks of the drivers. One that is not usable fails only when none is.
+void AddDrivers(const std::string& name, Diagnosis& diagnosis) {
+  std::vector<Driver*> drivers = AllDrivers();
+  if (!name.empty()) drivers = {&FindDriver(name)};
+  size_t first = diagnosis.checks.size();
+  for (Driver* driver : drivers) {
+    ProbeReport report = driver->Probe();
+    if (report.usable && diagnosis.driver.empty()) diagnosis.driver = driver->Name();
+    for (HostCheck& check : report.checks) diagnosis.checks.push_back(std::move(check));
+  }
+  if (diagnosis.driver.empty()) return;
+  for (size_t i = first; i < diagnosis.checks.size(); ++i) {
+    if (diagnosis.checks[i].result == Result::kFail) diagnosis.checks[i].result = Result::kWarn;
+  }
+}
+
+}  // namespace
+
+Diagnosis Diagnose(const std::string& driver) {
+  Diagnosis diagnosis;
+  std::vector<HostCheck>& checks = diagnosis.checks;
+  checks.push_back(HostFacts());
+  checks.push_back(Memory());
+  AddDrivers(driver, diagnosis);
+  checks.push_back(Guarded("runtime", RuntimePlace));
+  checks.push_back(Guarded("cache", CachePlace));
+  checks.push_back(Guarded("space", [] { return Space("space", ImageStore().directory()); }));
+  checks.push_back(Guarded("data", Data));
+  checks.push_back(Guarded("images", Images));
+  checks.push_back(Programs());
+  checks.push_back(Files());
+  bool failed = std::any_of(checks.begin(), checks.end(), [](const HostCheck& c) { return c.result == Result::kFail; });
+  diagnosis.usable = !diagnosis.driver.empty() && !failed;
+  return diagnosis;
+}
+
+}  // namespace mayfly::cli
