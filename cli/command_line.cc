@@ -121,6 +121,7 @@ int Mayfly(const std::vector<std::string>& arguments) {
   AddRun(app, split.command, chosen);
   AddImage(app, chosen);
   AddDoctor(app, chosen);
+  AddMatrix(app, chosen);
   AddGc(app, chosen);
   AddCompletion(app, chosen);
 

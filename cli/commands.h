@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): CLI11 calls itself that
 class App;
 }
 
@@ -29,6 +29,7 @@ void AddRun(CLI::App& app, const std::optional<std::vector<std::string>>& words,
 void AddImage(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);
 void AddGc(CLI::App& app, Action& chosen);
+void AddMatrix(CLI::App& app, Action& chosen);
 void AddCompletion(CLI::App& app, Action& chosen);
 
 }  // namespace mayfly::cli

@@ -1,6 +1,8 @@
 // mayfly completion: scripts that make a shell complete mayfly's commands and options, made from the parser itself.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/matrix.h>
 
 #include <CLI/CLI.hpp>
 #include <functional>
@@ -26,8 +28,11 @@ struct Place {
   std::string words;  // "image build"; empty: after `mayfly` itself
   std::vector<const CLI::App*> commands{};
   std::vector<const CLI::Option*> options{};
-  bool takes_image = false;  // as a word of its own
+  std::string words_from{};  // a command that prints what may come as a word of its own; empty: none
 };
+
+constexpr const char* kListImages = "mayfly image list --quiet 2>/dev/null";
+constexpr const char* kListCapabilities = "mayfly matrix show --quiet 2>/dev/null";
 
 std::vector<Place> PlacesOf(const CLI::App* app, const std::string& words = {}) {
   Place place{.words = words};
@@ -35,7 +40,8 @@ std::vector<Place> PlacesOf(const CLI::App* app, const std::string& words = {}) 
   for (const CLI::Option* option : app->get_options()) {
     if (!option->get_lnames().empty()) place.options.push_back(option);
   }
-  place.takes_image = words.starts_with("image ") && app->get_option_no_throw("NAME") != nullptr;
+  if (words.starts_with("image ") && app->get_option_no_throw("NAME") != nullptr) place.words_from = kListImages;
+  if (words == "matrix show") place.words_from = kListCapabilities;
   std::vector<Place> places = {place};
   for (const CLI::App* sub : place.commands) {
     for (Place& below : PlacesOf(sub, words + (words.empty() ? "" : " ") + sub->get_name())) {
@@ -45,15 +51,36 @@ std::vector<Place> PlacesOf(const CLI::App* app, const std::string& words = {}) 
   return places;
 }
 
+// The words that an option of `matrix` takes, by the name of its value; none when that is another, or when there is no
+// matrix to read them from.
+std::vector<std::string> WordsOf(const std::string& type) {
+  std::vector<std::string> words;
+  auto add = [&](const auto& rows) {
+    for (const auto& row : rows) words.push_back(row.id);
+  };
+  try {
+    if (type == "DRIVER") add(internal::LoadMatrix().drivers);
+    if (type == "GROUP") add(internal::LoadMatrix().groups);
+  } catch (const Error&) {
+    return {};
+  }
+  if (type == "STATUS") {
+    for (const internal::CellStatusRow& row : internal::kCellStatuses) words.emplace_back(row.name);
+  }
+  return words;
+}
+
 // How the value of an option is completed.
-enum class Value { kNone, kFile, kImage, kOther };
+enum class Value { kNone, kFile, kDirectory, kImage, kWord, kOther };
 Value ValueOf(const CLI::Option& option) {
   if (option.get_type_size() == 0 || option.get_lnames()[0] == "help" || option.get_lnames()[0] == "version") {
     return Value::kNone;
   }
   if (option.get_lnames()[0] == "image") return Value::kImage;
   std::string type = option.get_type_name();
-  return type == "FILE" || type == "HOST:GUEST" ? Value::kFile : Value::kOther;
+  if (type == "FILE" || type == "HOST:GUEST") return Value::kFile;
+  if (type == "DIRECTORY") return Value::kDirectory;
+  return WordsOf(type).empty() ? Value::kOther : Value::kWord;
 }
 
 std::string WordsAt(const Place& place) {
@@ -68,12 +95,17 @@ std::string BashValues(const std::vector<Place>& places) {
   std::string cases;
   for (const Place& place : places) {
     for (const CLI::Option* option : place.options) {
-      constexpr const char* kReplies[] = {"", "compgen -f -- \"$word\"",
-                                          "compgen -W \"$(mayfly image list --quiet 2>/dev/null)\" -- \"$word\"", ":"};
       Value value = ValueOf(*option);
       if (value == Value::kNone) continue;
+      std::string words = fmt::format("{}", fmt::join(WordsOf(option->get_type_name()), " "));
+      const std::string replies[] = {"",
+                                     "compgen -f -- \"$word\"",
+                                     "compgen -d -- \"$word\"",
+                                     fmt::format("compgen -W \"$({})\" -- \"$word\"", kListImages),
+                                     fmt::format("compgen -W \"{}\" -- \"$word\"", words),
+                                     ":"};
       cases += fmt::format("    \"{}:--{}\") mapfile -t COMPREPLY < <({}); return ;;\n", place.words,
-                           option->get_lnames()[0], kReplies[static_cast<size_t>(value)]);
+                           option->get_lnames()[0], replies[static_cast<size_t>(value)]);
     }
   }
   return cases;
@@ -83,9 +115,9 @@ std::string Bash(const std::vector<Place>& places) {
   std::string known;
   std::string words;
   for (const Place& place : places) {
-    std::string images = place.takes_image ? " $(mayfly image list --quiet 2>/dev/null)" : "";
+    std::string more = place.words_from.empty() ? "" : fmt::format(" $({})", place.words_from);
     if (!place.words.empty()) known += fmt::format("      \"{}\") place=$next ;;\n", place.words);
-    words += fmt::format("    \"{}\") words=\"{}{}\" ;;\n", place.words, WordsAt(place), images);
+    words += fmt::format("    \"{}\") words=\"{}{}\" ;;\n", place.words, WordsAt(place), more);
   }
   return fmt::format(R"(# bash completion of mayfly, made by `mayfly completion bash`
 _mayfly() {{
@@ -135,12 +167,19 @@ std::string Fish(const std::vector<Place>& places) {
       script += fmt::format("complete -c mayfly -n '{}' -a {} -d {}\n", seen, command->get_name(),
                             FishQuoted(command->get_description()));
     }
-    if (place.takes_image) script += fmt::format("complete -c mayfly -n '{}' -a '(mayfly image list -q)'\n", seen);
+    if (!place.words_from.empty())
+      script += fmt::format("complete -c mayfly -n '{}' -a '({})'\n", seen, place.words_from);
     for (const CLI::Option* option : place.options) {
-      constexpr const char* kValues[] = {"", " -r -F", " -x -a '(mayfly image list -q)'", " -x"};
+      std::string words = fmt::format("{}", fmt::join(WordsOf(option->get_type_name()), " "));
+      const std::string values[] = {"",
+                                    " -r -F",
+                                    " -x -a '(__fish_complete_directories)'",
+                                    fmt::format(" -x -a '({})'", kListImages),
+                                    fmt::format(" -x -a '{}'", words),
+                                    " -x"};
       std::string letter = option->get_snames().empty() ? "" : " -s " + option->get_snames()[0];
       script += fmt::format("complete -c mayfly -n '{}' -l {}{}{} -d {}\n", seen, option->get_lnames()[0], letter,
-                            kValues[static_cast<size_t>(ValueOf(*option))], FishQuoted(option->get_description()));
+                            values[static_cast<size_t>(ValueOf(*option))], FishQuoted(option->get_description()));
     }
   }
   return script;

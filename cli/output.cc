@@ -23,7 +23,7 @@ std::string_view Variable(const char* name) {
   return value != nullptr ? value : "";
 }
 
-constexpr std::string_view kCodes[] = {"32", "33", "31", "1"};  // in the order of Colour
+constexpr std::string_view kCodes[] = {"32", "33", "31", "1", "2"};  // in the order of Colour
 
 }  // namespace
 

@@ -21,7 +21,7 @@ void Complain(std::string_view line) noexcept;
 // Whether text on `fd` is coloured: on a terminal, unless NO_COLOR is set; CLICOLOR_FORCE colours files and pipes too.
 bool WantsColour(int fd);
 
-enum class Colour { kGreen, kYellow, kRed, kBold };
+enum class Colour { kGreen, kYellow, kRed, kBold, kDim };
 std::string Coloured(std::string_view text, Colour colour, bool on);
 
 // Columns that `text` takes: its code points.

@@ -83,7 +83,7 @@ constexpr auto kRows = std::to_array<QemuCapability>({
     {kPassthroughHotplug, kNotWired, kNotYet},
     {kIntervmVsock, kNotWired, kNotYet, [](const MachineSpec& s) { return s.vsock.has_value(); }},
     {kIntervmVsockHotplug, kNotWired, kNotYet},
-    {kIntervmL2Switch, kYes, "NICs of kind socket meet in the switch"},
+    {kIntervmL2Switch, kNotWired, "mayfly has no switch yet for NICs of kind socket to meet in"},
     {kPlatformRosetta, kNever, "Rosetta exists on Apple silicon only", [](const MachineSpec& s) { return s.rosetta; }},
     {kPlatformMacosGuest, kNever, "macOS runs as a guest of Apple's hosts only"},
     {kPlatformUefi, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.boot.firmware.empty(); }},

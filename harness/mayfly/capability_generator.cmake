@@ -1,4 +1,8 @@
 # Writes mayfly/capability.h from matrix/capabilities.json.   cmake -DINPUT=… -DOUTPUT=… -P capability_generator.cmake
+#
+# A script and no program, so that a cross build needs no compiler for the build host, and so that the library may use the
+# enum in what reads the rest of the file. It checks what the header hangs on; `mayfly matrix check` checks everything,
+# later in the build. The header is left alone when it would not change: only ids and titles are in it.
 cmake_minimum_required(VERSION 3.25)
 file(READ ${INPUT} json)
 string(JSON count LENGTH "${json}" capabilities)
@@ -25,7 +29,7 @@ foreach(i RANGE ${last})
   string(APPEND enumerators "  ${name},  // ${id}\n")
   string(APPEND rows "    {\"${id}\", \"${title}\"},\n")
 endforeach()
-file(WRITE ${OUTPUT} "// Generated from matrix/capabilities.json by harness/mayfly/capability_generator.cmake. Do not edit.
+file(CONFIGURE OUTPUT ${OUTPUT} @ONLY CONTENT "// Generated from matrix/capabilities.json by harness/mayfly/capability_generator.cmake. Do not edit.
 //
 // What a virtual machine can be asked for. `ToString` gives the id that stands in the matrix, `Title` its words.
 #pragma once

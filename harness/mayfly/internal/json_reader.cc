@@ -101,18 +101,15 @@ json ParseJson(const SpecPath& root, std::string_view text) {
   }
 }
 
+std::string ShownValue(const json& value) {
+  if (value.is_string()) return Quoted(value.get_ref<const std::string&>());
+  if (value.is_object()) return value.empty() ? "{}" : "{…}";
+  if (value.is_array()) return value.empty() ? "[]" : "[…]";
+  return value.dump();
+}
+
 void RefuseValue(const SpecPath& path, const json& value, std::string_view allowed) {
-  std::string shown;
-  if (value.is_string()) {
-    shown = Quoted(value.get_ref<const std::string&>());
-  } else if (value.is_object()) {
-    shown = value.empty() ? "{}" : "{…}";
-  } else if (value.is_array()) {
-    shown = value.empty() ? "[]" : "[…]";
-  } else {
-    shown = value.dump();
-  }
-  path.Refuse(shown + " is not allowed", allowed);
+  path.Refuse(ShownValue(value) + " is not allowed", allowed);
 }
 
 void ReadDuration(const SpecPath& path, const json& value, std::chrono::milliseconds& out) {

@@ -29,6 +29,9 @@ namespace mayfly::internal {
 // The text as a tree.
 nlohmann::json ParseJson(const SpecPath& root, std::string_view text);
 
+// A value in a message: a list or object by its brackets only.
+std::string ShownValue(const nlohmann::json& value);
+
 // Throws BadSpec: "<path>: <value> is not allowed; allowed: <allowed>".
 [[noreturn]] void RefuseValue(const SpecPath& path, const nlohmann::json& value, std::string_view allowed);
 
