@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/commands.h"
 #include "cli/doctor_checks.h"
@@ -18,11 +19,12 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kFooter =
     "Each line is a fact: ok, warn (something is missing or slower) or fail (no VM can run), with what changes it "
-    "below.\n"
+    "below. `matrix` counts the cells of the capability matrix (mayfly matrix show) that can be shown on this host.\n"
     "NO_COLOR turns colour off, CLICOLOR_FORCE=1 keeps it in a pipe.\n\n"
     "Examples:\n"
     "  mayfly doctor\n"
-    "  mayfly doctor --json | jq -r '.checks[] | select(.result != \"pass\") | .fix'\n\n"
+    "  mayfly doctor --json | jq -r '.checks[] | select(.result != \"pass\") | .fix'\n"
+    "  mayfly doctor --json | jq '.matrix[] | select(.driver == \"qemu\").lacks'\n\n"
     "Exit codes: 0 when a VM can run, 1 when none can, 2 for a wrong command line.";
 
 constexpr size_t kNameWidth = 9;
@@ -52,8 +54,21 @@ void PrintCheck(const HostCheck& check, bool colour) {
     name.clear();
     shown.clear();
   }
-  for (const std::string& line : Wrapped(check.fix, kDetailWidth))
-    Print(std::string(kNameWidth + 1, ' ') + line + "\n");
+  std::istringstream fixes(check.fix);
+  for (std::string fix; std::getline(fixes, fix);) {
+    for (const std::string& line : Wrapped(fix, kDetailWidth)) Print(std::string(kNameWidth + 1, ' ') + line + "\n");
+  }
+}
+
+Json JsonOf(const DriverCells& cells) {
+  Json lacks = Json::array();
+  for (const auto& [lack, count] : cells.summary.lacks) {
+    lacks.push_back({{"need", lack.need}, {"cells", count}, {"reason", lack.reason}, {"fix", lack.fix}});
+  }
+  return {{"driver", cells.driver},
+          {"cells", cells.summary.cells},
+          {"verifiable", cells.summary.verifiable},
+          {"lacks", std::move(lacks)}};
 }
 
 int Report(const std::string& driver, bool json) {
@@ -65,7 +80,12 @@ int Report(const std::string& driver, bool json) {
       checks.push_back(
           {{"name", check.name}, {"result", VerdictOf(check).word}, {"detail", check.detail}, {"fix", check.fix}});
     }
-    Json all = {{"usable", diagnosis.usable}, {"driver", diagnosis.driver}, {"checks", std::move(checks)}};
+    Json cells = Json::array();
+    for (const DriverCells& driver_cells : diagnosis.cells) cells.push_back(JsonOf(driver_cells));
+    Json all = {{"usable", diagnosis.usable},
+                {"driver", diagnosis.driver},
+                {"checks", std::move(checks)},
+                {"matrix", std::move(cells)}};
     Print(all.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     return code;
   }

@@ -178,18 +178,58 @@ HostCheck Files() {
 }
 
 // The checks of the drivers. One that is not usable fails only when none is.
-void AddDrivers(const std::string& name, Diagnosis& diagnosis) {
+internal::ProbeReports AddDrivers(const std::string& name, Diagnosis& diagnosis) {
   std::vector<Driver*> drivers = AllDrivers();
   if (!name.empty()) drivers = {&FindDriver(name)};
+  internal::ProbeReports reports;
   size_t first = diagnosis.checks.size();
   for (Driver* driver : drivers) {
     ProbeReport report = driver->Probe();
     if (report.usable && diagnosis.driver.empty()) diagnosis.driver = driver->Name();
-    for (HostCheck& check : report.checks) diagnosis.checks.push_back(std::move(check));
+    for (const HostCheck& check : report.checks) diagnosis.checks.push_back(check);
+    reports.emplace(driver->Name(), std::move(report));
   }
-  if (diagnosis.driver.empty()) return;
+  if (diagnosis.driver.empty()) return reports;
   for (size_t i = first; i < diagnosis.checks.size(); ++i) {
     if (diagnosis.checks[i].result == Result::kFail) diagnosis.checks[i].result = Result::kWarn;
+  }
+  return reports;
+}
+
+// One line of a driver's cells, and below it each lack with what changes it.
+HostCheck CellsCheck(const DriverCells& cells, bool built) {
+  const internal::HostView::Summary& summary = cells.summary;
+  HostCheck check{
+      "matrix", Result::kPass,
+      fmt::format("{}: {} of {} cells can be verified here", cells.driver, summary.verifiable, summary.cells), ""};
+  if (!built) {
+    check.detail += fmt::format(": {}", summary.lacks.front().first.reason);
+    return check;
+  }
+  for (const auto& [lack, count] : summary.lacks) {
+    check.result = Result::kWarn;
+    check.fix +=
+        fmt::format("{}{} {} without {}: {}", check.fix.empty() ? "" : "\n", count, count == 1 ? "cell" : "cells",
+                    lack.need.empty() ? "it" : lack.need, lack.fix.empty() ? lack.reason : lack.fix);
+  }
+  return check;
+}
+
+// What of the matrix can be verified here, for each backend, or for the one of that name.
+void AddMatrix(const std::string& name, internal::ProbeReports reports, Diagnosis& diagnosis) {
+  std::vector<std::string> built;
+  for (const auto& [driver, report] : reports) built.push_back(driver);
+  try {
+    internal::HostView view(internal::LoadMatrix(), std::move(reports));
+    for (const internal::MatrixDriver& driver : view.matrix().drivers) {
+      if (!name.empty() && driver.id != name) continue;
+      const DriverCells& cells = diagnosis.cells.emplace_back(DriverCells{driver.id, view.SummaryOf(driver.id)});
+      bool is_built = std::find(built.begin(), built.end(), driver.id) != built.end();
+      diagnosis.checks.push_back(CellsCheck(cells, is_built));
+    }
+  } catch (const Error& error) {
+    diagnosis.checks.push_back(FromError("matrix", error));
+    diagnosis.checks.back().result = Result::kWarn;  // VMs run without it
   }
 }
 
@@ -200,7 +240,7 @@ Diagnosis Diagnose(const std::string& driver) {
   std::vector<HostCheck>& checks = diagnosis.checks;
   checks.push_back(HostFacts());
   checks.push_back(Memory());
-  AddDrivers(driver, diagnosis);
+  internal::ProbeReports reports = AddDrivers(driver, diagnosis);
   checks.push_back(Guarded("runtime", RuntimePlace));
   checks.push_back(Guarded("cache", CachePlace));
   checks.push_back(Guarded("space", [] { return Space("space", ImageStore().directory()); }));
@@ -208,6 +248,7 @@ Diagnosis Diagnose(const std::string& driver) {
   checks.push_back(Guarded("images", Images));
   checks.push_back(Programs());
   checks.push_back(Files());
+  AddMatrix(driver, std::move(reports), diagnosis);
   bool failed = std::any_of(checks.begin(), checks.end(), [](const HostCheck& c) { return c.result == Result::kFail; });
   diagnosis.usable = !diagnosis.driver.empty() && !failed;
   return diagnosis;

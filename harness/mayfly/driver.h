@@ -31,7 +31,8 @@ struct CapabilityReport {
   std::string fix{};     // a command or a sentence; empty when nothing helps
 };
 
-// One fact that a probe found, for `mayfly doctor`.
+// One fact that a probe found, for `mayfly doctor`. A check that has the name of a need of the matrix ("kvm") tells
+// whether this host has it.
 struct HostCheck {
   enum class Result { kPass, kWarn, kFail };
   std::string name{};  // "kvm"
