@@ -92,8 +92,8 @@ void BuildInitramfsFromDirectory(const std::filesystem::path& directory, const s
 // when it is too small.
 void BuildDiskFromDirectory(const std::filesystem::path& directory, Bytes size, const std::filesystem::path& out);
 
-// Where recipes and the agent are: $MAYFLY_DATA_DIR, else the installed or built place. Throws HostLacks when there is
-// none.
+// Where recipes and the agent are: $MAYFLY_DATA_DIR, else ../share/mayfly of the running program, else the installed or
+// built place. Throws HostLacks when there is none.
 std::filesystem::path DataDirectory();
 
 }  // namespace mayfly
