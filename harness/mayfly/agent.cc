@@ -38,7 +38,7 @@ uint64_t Milliseconds(Duration duration) {
   return count < 1 ? 1 : static_cast<uint64_t>(count);
 }
 
-void WaitFor(const std::shared_ptr<AgentConnection>& connection, std::string what, MessageWriter request,
+void WaitFor(const std::shared_ptr<AgentConnection>& connection, const std::string& what, MessageWriter request,
              Duration timeout) {
   request.Set("timeout", Milliseconds(timeout));
   BlockingCall call(connection, what, std::move(request));
@@ -71,8 +71,8 @@ AgentHello Agent::WaitForHello(Deadline deadline, uint64_t other_than) {
 
 std::optional<AgentHello> Agent::hello() const { return connection_->hello(); }
 
-void Agent::Disconnect(std::exception_ptr reason) {
-  RunOnIoThread([&] { connection_->Fail(std::move(reason)); });
+void Agent::Disconnect(const std::exception_ptr& reason) {
+  RunOnIoThread([&] { connection_->Fail(reason); });
 }
 
 bool Agent::connected() const { return connection_->connected(); }

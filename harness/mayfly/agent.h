@@ -71,7 +71,7 @@ class Agent {
   std::optional<AgentHello> hello() const;
 
   // Ends the connection: all that waits, and every later call, throws `reason` (an Error) with a note on what it did.
-  void Disconnect(std::exception_ptr reason);
+  void Disconnect(const std::exception_ptr& reason);
   bool connected() const;
   // Called once when the connection ends (the VMM closed it, the guest broke the protocol, Disconnect), on mayfly's I/O
   // thread; at once, on this thread, when it has ended already. The argument is the reason in one line.

@@ -15,7 +15,6 @@ using internal::RequireBlockingAllowed;
 using internal::RunOnIoThread;
 using internal::agent::kFrameCost;
 using internal::agent::kFromGuest;
-using internal::agent::kStandardError;
 using internal::agent::kToGuest;
 using internal::agent::kWindow;
 using internal::agent::Message;

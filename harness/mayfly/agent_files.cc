@@ -10,7 +10,6 @@
 
 namespace mayfly {
 
-using internal::AgentConnection;
 using internal::AgentMessage;
 using internal::BlockingCall;
 using internal::agent::FileError;

@@ -14,7 +14,6 @@ namespace mayfly {
 
 using boost::asio::ip::tcp;
 using internal::AgentConnection;
-using internal::BlockingCall;
 using internal::IoContext;
 using internal::RunOnIoThread;
 using internal::agent::kFrameCost;
@@ -40,7 +39,7 @@ class ForwardedConnection : public std::enable_shared_from_this<ForwardedConnect
     return {.what = std::move(what),
             .on_message = [self = shared_from_this()](const Message& message, std::string_view,
                                                       std::string_view body) { self->OnMessage(message, body); },
-            .on_failed = [self = shared_from_this()](std::exception_ptr) { self->Close(); },
+            .on_failed = [self = shared_from_this()](const std::exception_ptr&) { self->Close(); },
             .window = kWindow};
   }
 

@@ -268,8 +268,8 @@ TEST_F(AgentExec, AGibibyteOfOutputUsesNoMemoryOnEitherSide) {
                                      {.on_output = [&](Stream, std::string_view piece) { bytes += piece.size(); }});
   EXPECT_TRUE(process.Wait(120s).ok());
   EXPECT_EQ(bytes, uint64_t{1} << 30);
-  EXPECT_LT(ResidentKiB(getpid()), ours + 32 * 1024);
-  EXPECT_LT(ResidentKiB(agent_process.child().pid()), 16u * 1024);
+  EXPECT_LT(ResidentKiB(getpid()), ours + uint64_t{32} * 1024);
+  EXPECT_LT(ResidentKiB(agent_process.child().pid()), uint64_t{16} * 1024);
 }
 
 TEST_F(AgentExec, TriesAgainUntilItSucceeds) {

@@ -33,12 +33,13 @@ namespace mayfly {
 // A command line for the guest's /bin/sh, or an argument vector.
 class Command {
  public:
-  Command(const char* shell) : Command(std::string(shell)) {}  // NOLINT(google-explicit-constructor): reads as a word
-  Command(std::string shell)
-      : argv_{"/bin/sh", "-c", shell}, text_(std::move(shell)) {}   // NOLINT(google-explicit-constructor)
-  Command(std::string_view shell) : Command(std::string(shell)) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTBEGIN(google-explicit-constructor): a command reads as the words that it is
+  Command(const char* shell) : Command(std::string(shell)) {}
+  Command(std::string shell) : argv_{"/bin/sh", "-c", shell}, text_(std::move(shell)) {}
+  Command(std::string_view shell) : Command(std::string(shell)) {}
   Command(std::initializer_list<std::string> argv) : Command(std::vector<std::string>(argv)) {}
-  Command(std::vector<std::string> argv);  // NOLINT(google-explicit-constructor)
+  Command(std::vector<std::string> argv);
+  // NOLINTEND(google-explicit-constructor)
 
   const std::vector<std::string>& argv() const { return argv_; }
   const std::string& text() const { return text_; }  // for messages

@@ -136,7 +136,7 @@ void Vm::Impl::Boot() {
 
 void Vm::Impl::AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing) {
   // The state is asked besides the event, because the event of the machine's death may have come before `from`.
-  auto over = [this](const Event& event) {
+  auto over = [](const Event& event) {
     if (event.name == "panic" || event.name == "GUEST_PANICKED") return true;
     return event.source == "mayfly" && event.name == "state" &&
            (event.detail.starts_with("Ready") || event.detail.starts_with("Stopped") ||
@@ -158,9 +158,11 @@ void Vm::Impl::ThrowNotReady(const std::optional<Event>& why, Clock::time_point 
   if (!why) {
     text.summary = fmt::format("cannot {} {}: not ready after {}", doing, where, took);
     text.next_step = asked_.agent ? "no agent has answered; a guest without it needs \"agent\": false in its spec and "
-                                    "prints a line VMRS_READY; a slow host needs MAYFLY_TIMEOUT_FACTOR"
+                                    "prints a line VMRS_READY; a slow host needs "
                                   : "the guest prints a line that begins with VMRS_READY on its first serial port when "
-                                    "it is ready; a slow host needs MAYFLY_TIMEOUT_FACTOR";
+                                    "it is ready; a slow host needs ";
+    text.next_step +=
+        asked_.boot_timeout > Duration::zero() ? "a longer boot_timeout in the spec" : "MAYFLY_TIMEOUT_FACTOR";
     throw Timeout(std::move(text));
   }
   if (why->source != "mayfly") {
@@ -304,8 +306,11 @@ Vm Vm::Create(MachineSpec spec, const Progress& progress) {
   Validate(spec);
   Driver& driver = FindDriver(spec.driver);
   MachineSpec resolved = ResolveImage(spec, progress);
-  // Read by kernels since 5.19; an init that has a name of its own overrides it.
-  if (resolved.boot.firmware.empty()) resolved.boot.command_line += " hostname=" + spec.name;
+  // Read by kernels since 5.19; an init that has a name of its own overrides it. It comes first: a hostname in the spec
+  // wins, and what follows "--" there belongs to init alone.
+  if (resolved.boot.firmware.empty()) {
+    resolved.boot.command_line = fmt::format("hostname={} {}", spec.name, resolved.boot.command_line);
+  }
   std::unique_ptr<Machine> machine = driver.Create(resolved, Sandbox::Create(spec.name));
   return Vm(std::make_unique<Impl>(std::move(machine), std::move(spec)));
 }

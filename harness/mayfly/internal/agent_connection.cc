@@ -376,7 +376,7 @@ void AgentConnection::EndCalls(const std::exception_ptr& reason) {
   }
 }
 
-void AgentConnection::Fail(std::exception_ptr reason) {
+void AgentConnection::Fail(const std::exception_ptr& reason) {
   if (timeline_ == nullptr) return;
   std::string why = Summary(reason);
   transcript_.Line("closed: " + why);

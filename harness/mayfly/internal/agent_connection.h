@@ -92,7 +92,7 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   void Cancel(uint64_t id);
   // Bytes that wait to be written: producers with a choice hold back while this is large.
   size_t queued() const { return queued_; }
-  void Fail(std::exception_ptr reason);
+  void Fail(const std::exception_ptr& reason);
   [[noreturn]] void ThrowProtocolError(const std::string& how) const;
 
  private:

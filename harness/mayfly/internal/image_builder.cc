@@ -128,7 +128,7 @@ void AddModules(FileTree& tree, const fs::path& kernel, const std::vector<std::s
   if (!all) names.insert(names.end(), wanted.begin(), wanted.end());
   std::vector<std::string> paths = modules.LoadOrder(names, origin);
   std::sort(paths.begin(), paths.end());
-  for (const std::string& path : paths) tree.AddFile(target + "/" + path, std::move(files[path]));
+  for (const std::string& path : paths) tree.AddFile(fmt::format("{}/{}", target, path), std::move(files[path]));
   tree.AddFile(target + "/modules.dep", modules.DependencyFile(paths));
   tree.AddFile(target + "/modules.alias", modules.AliasFile(paths));
 }
