@@ -16,7 +16,7 @@ std::optional<Vm>& Shared() {
 
 Vm& Guest() {
   // /tmp is memory, half of it at most: room for the files that are copied.
-  if (!Shared()) Shared() = Vm::Boot({.image = "tiny", .memory = Bytes(512 << 20)});
+  if (!Shared()) Shared() = Vm::Boot({.memory = Bytes(512 << 20), .image = "tiny"});
   return *Shared();
 }
 

@@ -22,6 +22,7 @@ class Context:
     count: int | None
     jobs: int
     out: object
+    prefix: list  # words before each command that is measured
 
     def times(self, default):
         return self.count or default
