@@ -218,11 +218,15 @@ std::unique_ptr<PoolConnection> PoolConnection::Open() {
 
 PoolConnection::PoolConnection(UniqueFd socket) : socket_(std::move(socket)) {
   Deadline deadline = Deadline::After(Scaled(kHandshake));
-  socket_.Send({{"op", "hello"},
-                {"protocol", kPoolProtocol},
-                {"version", MAYFLY_VERSION},
-                {"program", program_invocation_short_name}},
-               deadline);
+  try {
+    socket_.Send({{"op", "hello"},
+                  {"protocol", kPoolProtocol},
+                  {"version", MAYFLY_VERSION},
+                  {"program", program_invocation_short_name}},
+                 deadline);
+  } catch (const PeerGone&) {
+    // A pool that refuses us says why and closes at once; its words are still there to be read.
+  }
   std::optional<Message> reply = socket_.Receive(deadline);
   if (!reply) throw PeerGone({.summary = "the pool closed the connection"});
   if (reply->body.contains("error")) ThrowFromJson(reply->body["error"]);
