@@ -4,15 +4,17 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/disk_image.h>
+#include <mayfly/internal/files.h>
+#include <mayfly/internal/qcow2.h>
 #include <mayfly/internal/unique_fd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <system_error>
 
 namespace mayfly::internal {
@@ -66,10 +68,12 @@ std::string RunQemuImg(const std::string& id, std::vector<std::string> arguments
 Bytes VirtualSize(const std::string& id, const fs::path& path, DiskFormat format) {
   std::error_code error;
   if (format == DiskFormat::kRaw) return Bytes(fs::file_size(path, error));
-  // -U: another VM may hold the image open.
-  std::string info =
-      RunQemuImg(id, {"info", "-U", "--output=json", "-f", std::string(FormatName(format)), path.string()});
-  return Bytes(nlohmann::json::parse(info).at("virtual-size").get<uint64_t>());
+  try {
+    return Qcow2VirtualSize(path);
+  } catch (Error& unreadable) {
+    unreadable.AddNote(fmt::format("disk '{}'", id));
+    throw;
+  }
 }
 
 [[noreturn]] void ThrowWouldShrink(const std::string& id, const fs::path& path, Bytes is, Bytes wanted) {
@@ -78,26 +82,20 @@ Bytes VirtualSize(const std::string& id, const fs::path& path, DiskFormat format
 }
 
 PreparedDisk CloneDisk(const Disk& disk, const fs::path& directory) {
-  Bytes is = disk.size > Bytes() ? VirtualSize(disk.id, disk.path, disk.format) : Bytes();
-  if (is > disk.size) ThrowWouldShrink(disk.id, disk.path, is, disk.size);
+  Bytes is = VirtualSize(disk.id, disk.path, disk.format);
+  bool grows = disk.size > Bytes();
+  if (grows && is > disk.size) ThrowWouldShrink(disk.id, disk.path, is, disk.size);
   fs::path copy = directory / fmt::format("disk-{}.{}", disk.id, FormatName(disk.format));
   if (Reflink(disk.path, OpenNew(disk, copy).get())) {
-    if (disk.size > is) GrowDiskFile(disk.id, copy, disk.format, disk.size);
+    if (grows && disk.size > is) GrowDiskFile(disk.id, copy, disk.format, disk.size);
     return {.disk = disk, .path = copy, .format = disk.format};
   }
   fs::remove(copy);
   fs::path overlay = directory / fmt::format("disk-{}.overlay", disk.id);
-  std::vector<std::string> create = {"create",
-                                     "-q",
-                                     "-f",
-                                     "qcow2",
-                                     "-F",
-                                     std::string(FormatName(disk.format)),
-                                     "-b",
-                                     fs::absolute(disk.path).string(),
-                                     overlay.string()};
-  if (disk.size > is) create.push_back(std::to_string(disk.size.count()));
-  RunQemuImg(disk.id, create);
+  // A raw image that ends in the middle of a sector is read with zeros up to its end.
+  constexpr uint64_t kSector = 512;
+  Bytes size((std::max(is, disk.size).count() + kSector - 1) / kSector * kSector);
+  CreateQcow2Overlay(overlay, {.path = fs::absolute(disk.path), .format = disk.format, .size = size});
   return {.disk = disk, .path = overlay, .format = DiskFormat::kQcow2};
 }
 
@@ -108,7 +106,7 @@ std::string QemuImgProgram() {
   std::string name = given != nullptr && *given != '\0' ? given : "qemu-img";
   if (!FindProgram(name)) {
     throw HostLacks(
-        {.summary = fmt::format("there is no program '{}', which makes copy-on-write clones of disks", name),
+        {.summary = fmt::format("there is no program '{}', which grows disk images", name),
          .next_step = "install it (Debian: sudo apt-get install qemu-utils), or set MAYFLY_QEMU_IMG to its path"});
   }
   return name;
@@ -138,6 +136,25 @@ void GrowDiskFile(const std::string& id, const fs::path& path, DiskFormat format
   if (size < is) ThrowWouldShrink(id, path, is, size);
   if (size == is) return;
   RunQemuImg(id, {"resize", "-q", "-f", std::string(FormatName(format)), path.string(), std::to_string(size.count())});
+}
+
+void CopyDiskFile(const fs::path& from, const fs::path& to) {
+  UniqueFd source = OpenToRead(from);
+  UniqueFd target(open(to.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!target) ThrowFileError("make", to, errno);
+  if (ioctl(target.get(), FICLONE, source.get()) == 0) return;
+  struct stat status{};
+  if (fstat(source.get(), &status) != 0 || ftruncate(target.get(), status.st_size) != 0) {
+    ThrowFileError("size", to, errno);
+  }
+  for (off_t data = lseek(source.get(), 0, SEEK_DATA); data >= 0; data = lseek(source.get(), data, SEEK_DATA)) {
+    off_t hole = lseek(source.get(), data, SEEK_HOLE);
+    off_t written = data;
+    while (data < hole) {
+      ssize_t count = copy_file_range(source.get(), &data, target.get(), &written, static_cast<size_t>(hole - data), 0);
+      if (count <= 0) ThrowFileError("write", to, count == 0 ? EIO : errno);
+    }
+  }
 }
 
 bool HasReflink(const fs::path& directory) {

@@ -4,7 +4,7 @@
 //   original
 //
 // A disk with `clone` is a private copy-on-write clone of its image: shared blocks of the file system where it has
-// reflinks (XFS, btrfs), else a qcow2 overlay made by qemu-img. The image itself is never written to.
+// reflinks (XFS, btrfs), else a qcow2 overlay (qcow2.h). The image itself is never written to.
 //
 // Thread-safe.
 #pragma once
@@ -26,11 +26,15 @@ struct PreparedDisk {
 };
 
 // Makes what `disk` needs in `directory`. Throws BadSpec (no such image, or it is larger than the size asked for) and
-// HostLacks (no space, no qemu-img) naming the disk.
+// HostLacks (no space; no qemu-img for one that shall grow) naming the disk.
 PreparedDisk PrepareDisk(const Disk& disk, const std::filesystem::path& directory);
 
 // Grows a disk's file, or changes nothing when it has that size. Throws BadSpec when it would shrink, HostLacks.
 void GrowDiskFile(const std::string& id, const std::filesystem::path& path, DiskFormat format, Bytes size);
+
+// A copy of a file that keeps its holes and shares its blocks where the file system can. `to` must not exist. Throws
+// HostLacks.
+void CopyDiskFile(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // The qemu-img to use: $MAYFLY_QEMU_IMG, else the one on PATH. Throws HostLacks when there is none.
 std::string QemuImgProgram();

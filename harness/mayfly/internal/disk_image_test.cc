@@ -114,14 +114,14 @@ TEST_F(DiskImageTest, TwoDisksOfOneIdClash) {
   EXPECT_THROW(Prepare({.id = "data", .size = 1_MiB}), HostLacks);
 }
 
-TEST_F(DiskImageTest, AnImageThatIsNoneIsToldInTheWordsOfQemuImg) {
+TEST_F(DiskImageTest, AQcow2ImageThatIsNoneIsTold) {
   fs::path text = directory_ / "text";
   std::ofstream(text) << "no qcow2 at all";
   try {
     Prepare({.id = "root", .path = text.string(), .format = DiskFormat::kQcow2});
     FAIL() << "a text file was taken for a qcow2 image";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("disk 'root'"), HasSubstr("not in qcow2 format")));
+    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("disk 'root'"), HasSubstr("is no qcow2 image")));
   }
 }
 
