@@ -1,5 +1,6 @@
 #include "drivers/qemu/capabilities.h"
 
+#include <fmt/format.h>
 #include <mayfly/errors.h>
 
 #include <algorithm>
@@ -73,8 +74,8 @@ constexpr auto kRows = std::to_array<QemuCapability>({
     {kSerialSocket, kYes, "serial.sock in the VM's directory"},
     {kEntropyRng, kYes, "virtio-rng on the host's getrandom"},
     {kStatePause, kYes, "stop and cont"},
-    {kStateSnapshot, kNotWired, kNotYet},
-    {kStateRestore, kNotWired, kNotYet},
+    {kStateSnapshot, kYes, "migration to a file, with the memory in it or, for templates, in a file beside it"},
+    {kStateRestore, kYes, "-incoming; the memory of a template is mapped privately"},
     {kStateMigration, kNotWired, kNotYet},
     {kStateCounters, kYes, "query-blockstats"},
     {kPassthroughVfio, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVfio>},
@@ -109,6 +110,20 @@ static_assert(kRows.size() == kCapabilityCount, "one row for each capability of 
 }  // namespace
 
 const QemuCapability& QemuCapabilityOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
+
+std::string WhyQemuCannotSave(const MachineSpec& spec) {
+  for (const Disk& disk : spec.disks) {
+    if (!disk.readonly && !disk.clone && !disk.path.empty()) {
+      return fmt::format("disk '{}' writes to {} itself (\"clone\": false), which copies would share", disk.id,
+                         disk.path);
+    }
+  }
+  if (spec.hugepages) return "hugepages: memory in them is not saved as copies share it";
+  for (const MemoryZone& zone : spec.zones) {
+    if (zone.hugepages) return fmt::format("zone '{}': hugepages are not saved as copies share them", zone.id);
+  }
+  return {};
+}
 
 void RefuseWhatIsNotOffered(const MachineSpec& spec) {
   for (const QemuCapability& row : kRows) {

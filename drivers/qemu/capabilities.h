@@ -29,4 +29,7 @@ const QemuCapability& QemuCapabilityOf(Capability capability);
 // Throws Unsupported for the first thing that the spec asks for and the driver does not offer.
 void RefuseWhatIsNotOffered(const MachineSpec& spec);
 
+// Why machines of this spec cannot be saved and restored as copies; empty when they can.
+std::string WhyQemuCannotSave(const MachineSpec& spec);
+
 }  // namespace mayfly::internal

@@ -64,10 +64,17 @@ void AddProcessor(Arguments& arguments, const CommandLineInput& in) {
   Add(arguments, "-smp", smp);
 }
 
-std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std::optional<uint32_t> host_node) {
-  nlohmann::json object = {
-      {"qom-type", hugepages ? "memory-backend-memfd" : "memory-backend-ram"}, {"id", id}, {"size", size.count()}};
-  if (hugepages) object["hugetlb"] = true;
+std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std::optional<uint32_t> host_node,
+                          const MemoryPlace& place) {
+  nlohmann::json object = {{"qom-type", "memory-backend-ram"}, {"id", id}, {"size", size.count()}};
+  if (hugepages) {
+    object["qom-type"] = "memory-backend-memfd";
+    object["hugetlb"] = true;
+  } else if (place.kind != MemoryKind::kAnonymous) {
+    object["qom-type"] = "memory-backend-file";
+    object["mem-path"] = (place.directory / id).string();
+    object["share"] = place.kind == MemoryKind::kShared;
+  }
   if (host_node) {
     object["host-nodes"] = {*host_node};
     object["policy"] = "bind";
@@ -79,7 +86,7 @@ void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
   const MachineSpec& spec = in.spec;
   std::string machine = fmt::format("{},{}", in.machine.name, in.machine.options);
   if (spec.zones.empty()) {
-    Add(arguments, "-object", MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt));
+    Add(arguments, "-object", MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt, in.memory));
     machine += ",memory-backend=ram";
   }
   Add(arguments, "-M", machine);
@@ -90,7 +97,7 @@ void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
   Add(arguments, "-m", memory);
   for (size_t node = 0; node < spec.zones.size(); ++node) {
     const MemoryZone& zone = spec.zones[node];
-    Add(arguments, "-object", MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node));
+    Add(arguments, "-object", MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node, in.memory));
     std::string numa = fmt::format("node,nodeid={},memdev=zone-{}", node, zone.id);
     for (uint32_t cpu : zone.cpus) numa += fmt::format(",cpus={}", cpu);
     Add(arguments, "-numa", numa);
@@ -169,8 +176,16 @@ std::string KernelCommandLine(const CommandLineInput& in) {
   // In software emulation the guest's TSC is the host's. microvm has no clock to measure it against.
   if (!in.kvm && in.tsc_khz > 0) words.push_back(fmt::format("tsc_early_khz={}", in.tsc_khz));
   if (in.spec.max_memory > in.spec.memory) words.emplace_back("memhp_default_state=online_movable");
+  // Read by kernels since 5.19; an init that has a name of its own overrides it. Before the spec's own words: a hostname
+  // there wins, and what follows "--" belongs to init alone.
+  words.push_back("hostname=" + in.spec.name);
   if (!in.spec.boot.command_line.empty()) words.push_back(in.spec.boot.command_line);
   return fmt::format("{}", fmt::join(words, " "));
+}
+
+// Whether memory is a part of the state has to be told on the control socket before the state is read.
+void AddRestore(Arguments& arguments, const CommandLineInput& in) {
+  if (in.restore) Add(arguments, "-incoming", "defer");
 }
 
 void AddKernel(Arguments& arguments, const CommandLineInput& in) {
@@ -185,7 +200,7 @@ void AddKernel(Arguments& arguments, const CommandLineInput& in) {
 std::vector<std::string> QemuCommandLine(const CommandLineInput& input) {
   Arguments arguments = {input.program};
   for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddChannels, AddDisks, AddNics, AddSmallDevices,
-                    AddHotplugSlots, AddKernel}) {
+                    AddHotplugSlots, AddRestore, AddKernel}) {
     add(arguments, input);
   }
   arguments.insert(arguments.end(), input.extra.begin(), input.extra.end());

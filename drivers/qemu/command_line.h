@@ -27,6 +27,15 @@ namespace mayfly::internal {
 enum class Wiring { kDescriptors, kPaths };
 inline constexpr int kQmpDescriptor = 3;
 inline constexpr int kAgentDescriptor = 4;
+inline constexpr int kStateDescriptor = 5;
+
+// Where the guest's memory is. Anonymous memory of the process, or files of a directory, one for each backend; then
+// writes reach the files (kShared) or stay in the process (kPrivate).
+enum class MemoryKind { kAnonymous, kShared, kPrivate };
+struct MemoryPlace {
+  MemoryKind kind = MemoryKind::kAnonymous;
+  std::filesystem::path directory{};
+};
 
 struct CommandLineInput {
   std::string program{};
@@ -37,6 +46,8 @@ struct CommandLineInput {
   std::vector<PreparedDisk> disks{};  // in the order in which the guest shall find them
   std::filesystem::path directory{};  // of the VM: console.log and sockets are there
   Wiring wiring = Wiring::kDescriptors;
+  MemoryPlace memory{};
+  bool restore = false;              // waits to be told to go on from the state on kStateDescriptor
   std::vector<std::string> extra{};  // appended as they are
 };
 

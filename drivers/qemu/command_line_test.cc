@@ -93,7 +93,7 @@ TEST(QemuCommandLine, OfAMinimalSpecIsTheFastMachineAndNothingThatWasNotAskedFor
                               "-kernel",
                               "/k",
                               "-append",
-                              "console=ttyS0 pci=off tsc_early_khz=2600000",
+                              "console=ttyS0 pci=off tsc_early_khz=2600000 hostname=kv",
                               "-extra"}));
 }
 
@@ -107,7 +107,8 @@ TEST(QemuCommandLine, LeavesOutWhatTheSpecTurnsOff) {
 TEST(QemuCommandLine, PutsTheSpecsKernelWordsLastSoThatTheyWin) {
   MachineSpec spec = Minimal();
   spec.boot.command_line = "quiet console=tty0";
-  EXPECT_EQ(ValuesOf(LineOf(spec), "-append").at(0), "console=ttyS0 pci=off tsc_early_khz=2600000 quiet console=tty0");
+  EXPECT_EQ(ValuesOf(LineOf(spec), "-append").at(0),
+            "console=ttyS0 pci=off tsc_early_khz=2600000 hostname=kv quiet console=tty0");
 }
 
 TEST(QemuCommandLine, UsesTheHostsProcessorWithKvm) {

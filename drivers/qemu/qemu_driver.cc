@@ -44,6 +44,10 @@ class QemuDriver final : public Driver {
   std::string_view Name() const override { return kName; }
   ProbeReport Probe() override;
   std::unique_ptr<Machine> Create(const MachineSpec& spec, Sandbox sandbox) override;
+  std::unique_ptr<Machine> Adopt(ReleasedMachine machine, UniqueFd agent) override {
+    return std::make_unique<QemuMachine>(std::move(machine), std::move(agent));
+  }
+  std::string WhyNoCopies(const MachineSpec& spec) const override { return WhyQemuCannotSave(spec); }
 };
 
 ProbeReport QemuDriver::Probe() {
@@ -78,11 +82,7 @@ std::unique_ptr<Machine> QemuDriver::Create(const MachineSpec& spec, Sandbox san
     throw BadSpec({.summary = "spec: boot.kernel: there is nothing to boot",
                    .next_step = "name an image, or give boot.kernel the path of a Linux kernel"});
   }
-  MachineSpec complete = spec;
-  for (Nic& nic : complete.nics) {
-    if (nic.mac.empty()) nic.mac = RandomMac();
-  }
-  return std::make_unique<QemuMachine>(std::move(qemu), std::move(complete), std::move(sandbox));
+  return std::make_unique<QemuMachine>(std::move(qemu), spec, std::move(sandbox));
 }
 
 }  // namespace

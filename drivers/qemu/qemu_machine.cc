@@ -80,7 +80,13 @@ QemuMachine::QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox)
     : Machine("qemu", std::move(spec), std::move(sandbox)),
       qemu_(std::move(qemu)),
       machine_(ChooseMachine(spec_)),
-      disks_(PrepareDisks(spec_, sandbox_)) {}
+      disks_(PrepareDisks(spec_, sandbox_)) {
+  for (Nic& nic : spec_.nics) {
+    if (!nic.mac.empty()) continue;
+    nic.mac = RandomMac();
+    made_up_macs_.push_back(nic.id);
+  }
+}
 
 QemuMachine::~QemuMachine() = default;
 
@@ -93,6 +99,8 @@ std::vector<std::string> QemuMachine::CommandLine(bool for_people) const {
                           .disks = disks_,
                           .directory = sandbox_.directory(),
                           .wiring = for_people ? Wiring::kPaths : Wiring::kDescriptors,
+                          .memory = for_people ? MemoryPlace{} : start_.memory,
+                          .restore = !for_people && static_cast<bool>(start_.state),
                           .extra = ExtraQemuArguments()});
 }
 
@@ -113,31 +121,45 @@ std::string QemuMachine::WhyUnsupported(Capability capability) const {
 // --- Lifecycle ------------------------------------------------------------------------------------------------------
 
 void QemuMachine::Boot() {
-  if (MachineStatus now = status(); IsUp(now) || now.state == MachineState::kStarting) {
-    throw BadSpec({.summary = fmt::format("'{}' (qemu) cannot boot: it is {} already", name(), ToString(now.state)),
-                   .next_step = "Stop() or Kill() it first, or Reset() it"});
-  }
+  RequireDown("boot");
+  Launch({.memory = memory_directory_.empty() ? MemoryPlace{} : MemoryPlace{MemoryKind::kShared, memory_directory_}},
+         "booting");
+  AwaitStart(Deadline::After(Scaled(seconds(30))));
+}
+
+void QemuMachine::RequireDown(std::string_view what) const {
+  MachineStatus now = status();
+  if (!IsUp(now) && now.state != MachineState::kStarting) return;
+  throw BadSpec({.summary = fmt::format("'{}' (qemu) cannot {}: it is {} already", name(), what, ToString(now.state)),
+                 .next_step = "Stop() or Kill() it first, or Reset() it"});
+}
+
+QemuProcess::Options QemuMachine::ProcessOptions() {
+  return {.argv = CommandLine(/*for_people=*/false),
+          .log = vmm_log_path(),
+          .agent = spec_.agent,
+          .state = std::move(start_.state),
+          .on_event = [this](const std::string& event, const json& data) { return OnEvent(event, data); },
+          .on_exit = [this](const QemuExit& exit) { OnExit(exit); }};
+}
+
+void QemuMachine::Launch(Start start, std::string_view doing) {
   process_.reset();  // a run that failed and was left to be looked at
   ending_.clear();
   event_counts_.clear();
   slots_.assign(machine_.type->hotplug_slots, "");
   dimms_.clear();
   agent_taken_ = false;
-  SetState(MachineState::kStarting, "booting");
+  start_ = std::move(start);
+  if (start_.memory.kind == MemoryKind::kShared) std::filesystem::create_directories(start_.memory.directory);
+  SetState(MachineState::kStarting, std::string(doing));
   try {
     accelerator_ = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel);
-    process_ = std::make_unique<QemuProcess>(
-        sandbox_, QemuProcess::Options{
-                      .argv = CommandLine(/*for_people=*/false),
-                      .log = vmm_log_path(),
-                      .agent = spec_.agent,
-                      .on_event = [this](const std::string& event, const json& data) { return OnEvent(event, data); },
-                      .on_exit = [this](const QemuExit& exit) { OnExit(exit); }});
+    process_ = std::make_unique<QemuProcess>(sandbox_, ProcessOptions());
   } catch (const Error& error) {
     SetState(MachineState::kFailed, error.text().summary);
     throw;
   }
-  AwaitStart(Deadline::After(Scaled(seconds(30))));
 }
 
 // QEMU answers on its control socket once the machine is complete and its CPUs have been let go.

@@ -26,21 +26,22 @@
 #include <vector>
 
 #include "drivers/qemu/accelerator.h"
+#include "drivers/qemu/command_line.h"
 #include "drivers/qemu/machine_type.h"
+#include "drivers/qemu/qemu_process.h"
 #include "drivers/qemu/qemu_program.h"
 
 namespace mayfly::internal {
-
-class QemuProcess;
-struct QemuExit;
 
 // A locally administered unicast address; 40 random bits keep all VMs of a host apart.
 std::string RandomMac();
 
 class QemuMachine final : public Machine {
  public:
-  // `spec` has a kernel, and a MAC for each NIC. Makes the disks: throws BadSpec, HostLacks.
+  // `spec` has a kernel. Makes the disks: throws BadSpec, HostLacks.
   QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox);
+  // Takes over what another one has released. Throws BadSpec.
+  QemuMachine(ReleasedMachine machine, UniqueFd agent);
   ~QemuMachine() override;
 
   MachineInfo Info() const override;
@@ -65,13 +66,32 @@ class QemuMachine final : public Machine {
   std::map<std::string, std::map<std::string, uint64_t>> Counters() override;
   void InjectNmi() override;
   void CoreDump(const std::filesystem::path& file) override;
+  void Snapshot(const std::filesystem::path& directory) override;
+  void Restore(const std::filesystem::path& directory) override;
+  void KeepMemoryIn(const std::filesystem::path& directory) override { memory_directory_ = directory; }
+  ReleasedMachine Release() override;
 
  protected:
   std::string WhyUnsupported(Capability capability) const override;
 
  private:
+  QemuMachine(const nlohmann::json& record, ReleasedMachine&& machine, UniqueFd agent);
+
+  // What a run of QEMU begins with.
+  struct Start {
+    MemoryPlace memory{};
+    UniqueFd state{};  // what it restores; none: it boots
+    bool state_has_memory = false;
+  };
+
   std::vector<std::string> CommandLine(bool for_people) const;
+  QemuProcess::Options ProcessOptions();
+  void RequireDown(std::string_view what) const;
+  void Launch(Start start, std::string_view doing);
   void AwaitStart(Deadline deadline);
+  void AwaitRestored(Deadline deadline);
+  void SaveState(const std::filesystem::path& directory);
+  void RequireSavable() const;
   void SetUpRunning(Deadline deadline);
   [[noreturn]] void ThrowStartFailed(const std::string& trouble);
   nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments);
@@ -94,7 +114,10 @@ class QemuMachine final : public Machine {
 
   const QemuProgram qemu_;
   const MachineChoice machine_;
+  std::vector<std::string> made_up_macs_;  // NICs whose address nobody asked for
   std::vector<PreparedDisk> disks_;
+  std::filesystem::path memory_directory_;  // see KeepMemoryIn; empty: memory is anonymous
+  Start start_;                             // of this run; its descriptor is gone
   AcceleratorChoice accelerator_;
   std::vector<std::string> slots_;                    // of this run: the device in each hotplug slot, or empty
   std::vector<std::pair<std::string, Bytes>> dimms_;  // of this run: memory that was added

@@ -137,6 +137,9 @@ ChildOptions QemuProcess::MakeChild(const Options& options, const Sockets& socke
                      .inherit = {{sockets.qemu_qmp.get(), kQmpDescriptor}},
                      .grace = Duration::zero()};
   if (options.agent) child.inherit.emplace_back(sockets.qemu_agent.get(), kAgentDescriptor);
+  if (options.state) child.inherit.emplace_back(options.state.get(), kStateDescriptor);
+  // Many VMs live at once: an arena for each of QEMU's threads would cost each of them some MiB.
+  child.environment.emplace_back("MALLOC_ARENA_MAX", "1");
   return child;
 }
 
@@ -145,21 +148,38 @@ QemuProcess::QemuProcess(const Sandbox& sandbox, Options options) : sockets_(Mak
   child_ = sandbox.Start(MakeChild(options, sockets_));
   sockets_.qemu_qmp.Reset();
   sockets_.qemu_agent.Reset();
+  Attach(std::move(options), std::move(sockets_.qmp), {}, log_begin);
+}
+
+QemuProcess::QemuProcess(Running running, Options options) : child_(std::move(running.child)) {
+  sockets_.agent = std::move(running.agent);
+  uint64_t log_begin = SizeOf(options.log);
+  Attach(std::move(options), std::move(running.qmp), std::move(running.qmp_received), log_begin);
+}
+
+void QemuProcess::Attach(Options options, UniqueFd qmp, std::string qmp_received, uint64_t log_begin) {
   watch_ = std::make_shared<Watch>(*child_, std::move(options), log_begin, sockets_.agent.get());
   qmp_ = std::make_unique<QmpClient>(
-      std::move(sockets_.qmp),
+      std::move(qmp),
       QmpClient::Handlers{
           .on_event = [watch = watch_](const std::string& name,
                                        const nlohmann::json& data) { watch->Event(name, data); },
 
           .on_closed = [watch = watch_](bool in_order,
-                                        const std::string& reason) { watch->ConnectionClosed(in_order, reason); }});
+                                        const std::string& reason) { watch->ConnectionClosed(in_order, reason); }},
+      std::move(qmp_received));
   RunOnIoThread([&] { watch_->Start(qmp_.get()); });
 }
 
 QemuProcess::~QemuProcess() {
   RunOnIoThread([&] { watch_->Abandon(); });
   qmp_.reset();
+}
+
+QemuProcess::Running QemuProcess::Release() {
+  QmpClient::Released qmp = qmp_->Release();
+  RunOnIoThread([&] { watch_->Abandon(); });
+  return {.child = std::move(child_), .qmp = std::move(qmp.socket), .qmp_received = std::move(qmp.received)};
 }
 
 void QemuProcess::Kill() {

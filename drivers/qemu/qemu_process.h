@@ -42,6 +42,7 @@ class QemuProcess {
     std::vector<std::string> argv{};
     std::filesystem::path log{};  // its standard output and error are appended here
     bool agent = false;           // whether it gets an agent channel
+    UniqueFd state{};             // what it restores; none: it boots
     // Returns false when the guest is of no use any more: its agent channel is closed then, so that nobody waits for
     // it.
     std::function<bool(const std::string& name, const nlohmann::json& data)> on_event{};
@@ -50,6 +51,14 @@ class QemuProcess {
 
   // Throws HostLacks when the program cannot be started.
   QemuProcess(const Sandbox& sandbox, Options options);
+  // Takes over one that runs: the process, our ends of its channels, and what was read of the control channel already.
+  struct Running {
+    std::unique_ptr<Process> child{};
+    UniqueFd qmp{};
+    std::string qmp_received{};
+    UniqueFd agent{};
+  };
+  QemuProcess(Running running, Options options);
   ~QemuProcess();
   QemuProcess(const QemuProcess&) = delete;
   QemuProcess& operator=(const QemuProcess&) = delete;
@@ -58,6 +67,9 @@ class QemuProcess {
   QmpClient& qmp() { return *qmp_; }
   // Our end of the agent channel; once.
   UniqueFd TakeAgent() { return std::move(sockets_.agent); }
+
+  // Gives all of it away; only the destructor may follow.
+  Running Release();
 
   // Ends it by SIGKILL. When this returns it is reaped and on_exit has run.
   void Kill();
@@ -72,6 +84,7 @@ class QemuProcess {
     UniqueFd qmp, qemu_qmp, agent, qemu_agent;
   };
   static Sockets MakeSockets(bool agent);
+  void Attach(Options options, UniqueFd qmp, std::string qmp_received, uint64_t log_begin);
   static ChildOptions MakeChild(const Options& options, const Sockets& sockets);
 
   Sockets sockets_;

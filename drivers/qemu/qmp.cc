@@ -1,5 +1,6 @@
 #include "drivers/qemu/qmp.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <mayfly/internal/io_thread.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
+#include <cstring>
 #include <deque>
 #include <future>
 #include <map>
@@ -42,8 +44,10 @@ QmpError::QmpError(std::string command, std::string description)
 // All state belongs to the I/O thread.
 class QmpClient::Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(UniqueFd socket, Handlers handlers)
-      : socket_(IoContext(), boost::asio::local::stream_protocol(), socket.Release()), handlers_(std::move(handlers)) {}
+  Connection(UniqueFd socket, Handlers handlers, std::string received)
+      : socket_(IoContext(), boost::asio::local::stream_protocol(), socket.Release()),
+        handlers_(std::move(handlers)),
+        line_(std::move(received)) {}
 
   void Start() { Read(); }
 
@@ -58,9 +62,9 @@ class QmpClient::Connection : public std::enable_shared_from_this<Connection> {
 
   void Forget(const std::string& id) { awaited_.erase(id); }
 
-  void Send(std::string line) {
+  void Send(std::string line, UniqueFd descriptor) {
     if (closed_) return;
-    outgoing_.push_back(std::move(line));
+    outgoing_.push_back({std::move(line), std::move(descriptor)});
     if (outgoing_.size() == 1) Write();
   }
 
@@ -80,9 +84,21 @@ class QmpClient::Connection : public std::enable_shared_from_this<Connection> {
     Close(true, "the connection was closed by this side");
   }
 
+  Released Release() {
+    handlers_ = {};
+    Released released{.socket = UniqueFd(fcntl(socket_.native_handle(), F_DUPFD_CLOEXEC, 3)), .received = line_};
+    Close(true, "the connection was handed over");
+    return released;
+  }
+
   static constexpr const char* kGreeting = "greeting";
 
  private:
+  struct Outgoing {
+    std::string line;
+    UniqueFd descriptor;
+  };
+
   void Read() {
     // Waiting for readability and reading in Drain keeps one way to read.
     socket_.async_wait(boost::asio::socket_base::wait_read,
@@ -94,8 +110,29 @@ class QmpClient::Connection : public std::enable_shared_from_this<Connection> {
                        });
   }
 
+  // The descriptor goes with the first bytes of its command.
+  size_t SendDescriptor(const Outgoing& outgoing) {
+    if (!outgoing.descriptor) return 0;
+    std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    iovec bytes{.iov_base = const_cast<char*>(outgoing.line.data()), .iov_len = outgoing.line.size()};
+    msghdr message{};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    int descriptor = outgoing.descriptor.get();
+    memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+    ssize_t sent = sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+    return sent < 0 ? 0 : static_cast<size_t>(sent);  // QEMU tells that it got none
+  }
+
   void Write() {
-    boost::asio::async_write(socket_, boost::asio::buffer(outgoing_.front()),
+    std::string_view rest = std::string_view(outgoing_.front().line).substr(SendDescriptor(outgoing_.front()));
+    boost::asio::async_write(socket_, boost::asio::buffer(rest.data(), rest.size()),
                              [self = shared_from_this()](const boost::system::error_code& error, size_t) {
                                if (self->closed_) return;
                                // What QEMU said before it went is still to be read: its end is seen there.
@@ -172,7 +209,7 @@ class QmpClient::Connection : public std::enable_shared_from_this<Connection> {
   Handlers handlers_;
   std::array<char, 65536> chunk_{};
   std::string line_;  // what has come of a line so far
-  std::deque<std::string> outgoing_;
+  std::deque<Outgoing> outgoing_;
   json greeting_;
   std::map<std::string, std::promise<json>> awaited_;
   bool closed_ = false;
@@ -182,13 +219,17 @@ class QmpClient::Connection : public std::enable_shared_from_this<Connection> {
   friend class QmpClient;
 };
 
-QmpClient::QmpClient(UniqueFd socket, Handlers handlers)
-    : connection_(std::make_shared<Connection>(std::move(socket), std::move(handlers))) {
+QmpClient::QmpClient(UniqueFd socket, Handlers handlers, std::string received)
+    : connection_(std::make_shared<Connection>(std::move(socket), std::move(handlers), std::move(received))) {
   RunOnIoThread([&] { connection_->Start(); });
 }
 
 QmpClient::~QmpClient() {
   RunOnIoThread([&] { connection_->Abandon(); });
+}
+
+QmpClient::Released QmpClient::Release() {
+  return RunOnIoThread([&] { return connection_->Release(); });
 }
 
 void QmpClient::Drain() { connection_->Drain(); }
@@ -203,14 +244,14 @@ json QmpClient::Negotiate(Deadline deadline) {
   return greeting;
 }
 
-json QmpClient::Execute(const std::string& command, const json& arguments, Deadline deadline) {
+json QmpClient::Execute(const std::string& command, const json& arguments, Deadline deadline, UniqueFd descriptor) {
   std::string id;
   auto reply = RunOnIoThread([&] {
     id = std::to_string(++connection_->next_id_);
     json message = {{"execute", command}, {"id", id}};
     if (!arguments.is_null()) message["arguments"] = arguments;
     auto awaited = connection_->Await(id);
-    connection_->Send(message.dump() + "\n");
+    connection_->Send(message.dump() + "\n", std::move(descriptor));
     return awaited;
   });
   if (reply.wait_until(deadline.time()) != std::future_status::ready) {

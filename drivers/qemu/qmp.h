@@ -46,7 +46,8 @@ class QmpClient {
     std::function<void(bool in_order, const std::string& reason)> on_closed{};
   };
 
-  QmpClient(UniqueFd socket, Handlers handlers);
+  // `received`: what was read from the socket before it came here.
+  QmpClient(UniqueFd socket, Handlers handlers, std::string received = {});
   ~QmpClient();
   QmpClient(const QmpClient&) = delete;
   QmpClient& operator=(const QmpClient&) = delete;
@@ -55,8 +56,16 @@ class QmpClient {
   nlohmann::json Negotiate(Deadline deadline);
 
   // Sends a command and returns its "return" value. `arguments` null: none. Throws QmpError when QEMU refuses it,
-  // VmmDied when the connection ends first, Timeout.
-  nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments, Deadline deadline);
+  // VmmDied when the connection ends first, Timeout. `descriptor` goes along, for getfd.
+  nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments, Deadline deadline,
+                         UniqueFd descriptor = {});
+
+  // Takes the socket back, for another client of it; handlers are not called any more. No command may be under way.
+  struct Released {
+    UniqueFd socket{};
+    std::string received{};  // the beginning of a line
+  };
+  Released Release();
 
   // Reads what has arrived, without waiting, and hands it to the handlers. For the I/O thread only.
   void Drain();

@@ -105,21 +105,25 @@ void Agent::PowerOff(Deadline deadline) { Ask(connection_, "power off", MessageW
 
 void Agent::Reboot(Deadline deadline) { Ask(connection_, "reboot", MessageWriter("reboot"), deadline); }
 
-void Agent::FixClockAndEntropy() {
+void Agent::Quiesce() { Ask(connection_, "stop all processes", MessageWriter("quiesce"), AnswerDeadline()); }
+
+void Agent::FixUp(const GuestIdentity& identity) {
   std::string random(kEntropyBytes, '\0');
   // The kernel gives 256 bytes at once, once it has any.
   while (getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) {
   }
+  std::string macs;
+  for (const auto& [from, to] : identity.macs) macs.append(from).append(" ").append(to).append("\n");
   auto now = std::chrono::system_clock::now().time_since_epoch();
   MessageWriter request("fix");
   request.Set("time", int64_t{std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()});
-  Ask(connection_, "set clock and entropy", std::move(request), AnswerDeadline(), random);
+  request.Set("hostname", std::string_view(identity.hostname)).Set("machine", std::string_view(identity.machine_id));
+  request.Set("macs", std::string_view(macs));
+  Ask(connection_, "set clock, entropy and identity", std::move(request), AnswerDeadline(), random);
 }
 
-void Agent::SetIdentity(std::string_view hostname, std::string_view machine_id) {
-  MessageWriter request("identity");
-  request.Set("hostname", hostname).Set("machine", machine_id);
-  Ask(connection_, "set hostname and machine-id", std::move(request), AnswerDeadline());
+internal::UniqueFd Agent::Release() {
+  return RunOnIoThread([this] { return connection_->Release(); });
 }
 
 }  // namespace mayfly

@@ -26,6 +26,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <mayfly/bytes.h>
 #include <mayfly/deadline.h>
@@ -49,6 +51,13 @@ struct AgentHello {
   std::string kernel;   // release, "6.1.0-32-cloud-amd64"
   std::string hostname;
   bool init = false;  // the agent is process 1
+};
+
+// What distinguishes a copy of a guest from its siblings. What is empty stays as it is.
+struct GuestIdentity {
+  std::string hostname{};
+  std::string machine_id{};                                 // 32 hexadecimal digits
+  std::vector<std::pair<std::string, std::string>> macs{};  // of interfaces: {the one it has, the one that it gets}
 };
 
 struct AgentOptions {
@@ -105,10 +114,16 @@ class Agent {
   // These two return when the guest has agreed; the machine then goes down by itself.
   void PowerOff(Deadline deadline);
   void Reboot(Deadline deadline);
-  // The guest's clock is set to the host's, and its random numbers differ from those of its siblings from now on.
-  void FixClockAndEntropy();
-  // For a fork: names of its own. An empty one is left as it is. `machine_id`: 32 hexadecimal digits.
-  void SetIdentity(std::string_view hostname, std::string_view machine_id);
+  // Before a copy of the guest is made: stops every process but the agent (and process 1), so that none of them goes on
+  // in a copy before the copy has entropy of its own. FixUp lets them go on, in the guest itself and in each copy.
+  void Quiesce();
+  // The guest's clock is set to the host's, its random numbers differ from those of its siblings from now on, and it is
+  // called and addressed as told.
+  void FixUp(const GuestIdentity& identity = {});
+
+  // Takes the channel back, for another Agent, maybe in another process. Nothing may be under way; this object is not
+  // connected any more.
+  internal::UniqueFd Release();
 
  private:
   std::shared_ptr<internal::AgentConnection> connection_;

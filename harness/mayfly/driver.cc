@@ -22,6 +22,12 @@ const std::vector<Driver*>& AllDrivers() {
   return *all;
 }
 
+std::unique_ptr<Machine> Driver::Adopt(ReleasedMachine, internal::UniqueFd) {
+  throw Unsupported(Capability::kStateSnapshot, std::string(Name()), "this backend cannot hand machines over");
+}
+
+std::string Driver::WhyNoCopies(const MachineSpec&) const { return "this backend cannot save machines"; }
+
 Driver& FindDriver(std::string_view name) {
   std::string origin = "driver";
   if (name.empty()) {

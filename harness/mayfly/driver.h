@@ -61,6 +61,13 @@ class Driver {
   // Unsupported for what this backend never has, HostLacks for what this host has not, BadSpec for values that it
   // cannot take.
   virtual std::unique_ptr<Machine> Create(const MachineSpec& spec, Sandbox sandbox) = 0;
+
+  // Takes over a running machine that another process has released; `agent` is the agent's channel, which ConnectAgent
+  // returns. Throws Unsupported unless the driver has Machine::Release, BadSpec for what is no such machine.
+  virtual std::unique_ptr<Machine> Adopt(ReleasedMachine machine, internal::UniqueFd agent);
+
+  // Why machines of this spec cannot be saved and copied; empty when they can.
+  virtual std::string WhyNoCopies(const MachineSpec& spec) const;
 };
 
 // All drivers that are linked in, in the order of MAYFLY_DRIVERS.

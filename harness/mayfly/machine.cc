@@ -92,6 +92,8 @@ void Machine::RemoveDevice(const std::string&) { ThrowUnsupported(Capability::kD
 internal::UniqueFd Machine::ConnectVsock(uint32_t) { ThrowUnsupported(Capability::kIntervmVsock); }
 void Machine::Snapshot(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateSnapshot); }
 void Machine::Restore(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateRestore); }
+void Machine::KeepMemoryIn(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateSnapshot); }
+ReleasedMachine Machine::Release() { ThrowUnsupported(Capability::kStateSnapshot); }
 void Machine::SendMigration(const std::string&) { ThrowUnsupported(Capability::kStateMigration); }
 void Machine::ReceiveMigration(const std::string&) { ThrowUnsupported(Capability::kStateMigration); }
 std::map<std::string, std::map<std::string, uint64_t>> Machine::Counters() {

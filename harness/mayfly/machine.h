@@ -21,6 +21,7 @@
 #include <mayfly/capability.h>
 #include <mayfly/deadline.h>
 #include <mayfly/events.h>
+#include <mayfly/internal/process.h>
 #include <mayfly/internal/unique_fd.h>
 #include <mayfly/sandbox.h>
 #include <mayfly/spec.h>
@@ -55,6 +56,15 @@ struct MachineInfo {
   std::string accelerator_reason{};         // why, where it was chosen automatically
   std::vector<std::string> command_line{};  // of the VMM process, which a person can run again
   pid_t pid = -1;
+};
+
+// A machine on its way to another process: its VMM goes on running. Descriptors are the driver's own; Driver::Adopt of
+// the same driver takes them in the same order.
+struct ReleasedMachine {
+  std::string record{};  // JSON
+  std::vector<internal::UniqueFd> descriptors{};
+  std::unique_ptr<internal::Process> vmm{};
+  Sandbox sandbox;
 };
 
 class Machine {
@@ -117,9 +127,21 @@ class Machine {
   virtual void AddPassthrough(const Passthrough& device);
   virtual void RemoveDevice(const std::string& id);  // returns once the guest has let go of it
   virtual internal::UniqueFd ConnectVsock(uint32_t port);
-  virtual void Snapshot(const std::filesystem::path& directory);  // directory must not exist
-  virtual void Restore(const std::filesystem::path& directory);   // instead of Boot; state Running afterwards
-  virtual void SendMigration(const std::string& url);             // unix:PATH or tcp:HOST:PORT
+  // Saves the running machine, with its memory and private disks, to a directory that does not exist yet (snapshot.h);
+  // it goes on afterwards. Throws HostLacks (no space), Unsupported with the name of what cannot be saved.
+  virtual void Snapshot(const std::filesystem::path& directory);
+  // Instead of Boot: goes on where a snapshot was made; state Running afterwards. The machine was created with
+  // SpecOfCopy. Throws BadSpec for a snapshot of another backend, VMM version or accelerator, VmmDied for a damaged
+  // one.
+  virtual void Restore(const std::filesystem::path& directory);
+  // From the next Boot or Restore on the guest's memory lies in files of this directory, which must be on the file
+  // system of the snapshots: Snapshot moves them there, and all copies share what they do not change. Such a machine
+  // ends with its first snapshot.
+  virtual void KeepMemoryIn(const std::filesystem::path& directory);
+  // Hands the running machine over: this object is of no more use. The agent's channel was taken by ConnectAgent and
+  // goes separately.
+  virtual ReleasedMachine Release();
+  virtual void SendMigration(const std::string& url);  // unix:PATH or tcp:HOST:PORT
   virtual void ReceiveMigration(const std::string& url);
   virtual std::map<std::string, std::map<std::string, uint64_t>> Counters();  // device → counter → value
   virtual void InjectNmi();

@@ -306,11 +306,6 @@ Vm Vm::Create(MachineSpec spec, const Progress& progress) {
   Validate(spec);
   Driver& driver = FindDriver(spec.driver);
   MachineSpec resolved = ResolveImage(spec, progress);
-  // Read by kernels since 5.19; an init that has a name of its own overrides it. It comes first: a hostname in the spec
-  // wins, and what follows "--" there belongs to init alone.
-  if (resolved.boot.firmware.empty()) {
-    resolved.boot.command_line = fmt::format("hostname={} {}", spec.name, resolved.boot.command_line);
-  }
   std::unique_ptr<Machine> machine = driver.Create(resolved, Sandbox::Create(spec.name));
   return Vm(std::make_unique<Impl>(std::move(machine), std::move(spec)));
 }
@@ -399,7 +394,7 @@ void Vm::Sync() {
 }
 
 void Vm::FixClockAndEntropy() {
-  impl_->InGuest("set the clock", [](Agent& agent) { agent.FixClockAndEntropy(); });
+  impl_->InGuest("set the clock", [](Agent& agent) { agent.FixUp(); });
 }
 
 void Vm::WriteArtifacts(const fs::path& directory) { impl_->WriteArtifacts(directory); }

@@ -1,9 +1,7 @@
-// What concerns the guest as a whole: sync, power, clock and entropy, identity.
+// What concerns the guest as a whole: sync and power. What a copy of a guest needs is in fork.cc.
 #include "machine.h"
 
 #include <fcntl.h>
-#include <linux/random.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
@@ -50,14 +48,6 @@ class Sync : public Request {
   pid_t child_ = -1;
 };
 
-// A request that ends where it starts.
-class Immediate : public Request {
- public:
-  using Request::Done;
-  using Request::Fail;
-  using Request::Request;
-};
-
 std::unique_ptr<Request> ChangePower(Server& server, uint64_t id, PowerChange change) {
   auto request = std::make_unique<Immediate>(server, id);
   if (server.is_init()) {
@@ -75,27 +65,6 @@ std::unique_ptr<Request> ChangePower(Server& server, uint64_t id, PowerChange ch
   SpawnResult result = Spawn(options);
   result.error == 0 ? request->Done() : request->Fail(result.error, "systemctl");
   return request;
-}
-
-int WriteSmallFile(const char* path, std::string_view content) {
-  UniqueFd file(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!file || write(file.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size())) return errno;
-  return 0;
-}
-
-// Credits `bytes` as entropy and makes the generator use them at once: siblings of a fork draw the same numbers until
-// then.
-int AddEntropy(std::string_view bytes) {
-  UniqueFd random(open("/dev/random", O_RDWR | O_CLOEXEC));
-  if (!random) return errno;
-  // A rand_pool_info: bits of entropy, bytes in the buffer, buffer.
-  std::array<int, 2 + 128> pool{};
-  size_t size = std::min(bytes.size(), (pool.size() - 2) * sizeof(int));
-  pool[0] = static_cast<int>(size * 8);
-  pool[1] = static_cast<int>(size);
-  memcpy(&pool[2], bytes.data(), size);
-  if (ioctl(random.get(), RNDADDENTROPY, pool.data()) != 0) return errno;
-  return ioctl(random.get(), RNDRESEEDCRNG) != 0 ? errno : 0;
 }
 
 [[noreturn]] void EndMachine(PowerChange change) {
@@ -140,38 +109,6 @@ std::unique_ptr<Request> StartPowerOff(Server& server, uint64_t id, const Messag
 std::unique_ptr<Request> StartReboot(Server& server, uint64_t id, const Message& /*message*/,
                                      std::string_view /*body*/) {
   return ChangePower(server, id, PowerChange::kReboot);
-}
-
-std::unique_ptr<Request> StartFix(Server& server, uint64_t id, const Message& message, std::string_view body) {
-  auto request = std::make_unique<Immediate>(server, id);
-  int64_t time = message.Signed("time");
-  timespec now{.tv_sec = time / 1'000'000'000, .tv_nsec = time % 1'000'000'000};
-  if (int error = AddEntropy(body)) {
-    request->Fail(error, "/dev/random");
-  } else if (clock_settime(CLOCK_REALTIME, &now) != 0) {
-    request->Fail(errno, "clock_settime");
-  } else {
-    request->Done();
-  }
-  return request;
-}
-
-std::unique_ptr<Request> StartIdentity(Server& server, uint64_t id, const Message& message, std::string_view /*body*/) {
-  auto request = std::make_unique<Immediate>(server, id);
-  std::string_view hostname = message.Text("hostname"), machine = message.Text("machine");
-  if (!hostname.empty()) {
-    if (sethostname(hostname.data(), hostname.size()) != 0) {
-      request->Fail(errno, "sethostname");
-    } else if (int error = WriteSmallFile("/etc/hostname", std::string(hostname) + "\n")) {
-      request->Fail(error, "/etc/hostname");
-    }
-  }
-  if (!machine.empty() && !request->finished()) {
-    if (int error = WriteSmallFile("/etc/machine-id", std::string(machine) + "\n"))
-      request->Fail(error, "/etc/machine-id");
-  }
-  if (!request->finished()) request->Done();
-  return request;
 }
 
 }  // namespace mayfly::agent

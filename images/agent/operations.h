@@ -11,10 +11,11 @@ namespace mayfly::agent {
 
 using Start = std::unique_ptr<Request>(Server&, uint64_t id, const Message&, std::string_view body);
 
-Start StartExec;                                                       // exec.cc
-Start StartPut, StartGet, StartStat;                                   // files.cc
-Start StartDial, StartListen;                                          // forward.cc
-Start StartWait;                                                       // wait.cc
-Start StartSync, StartPowerOff, StartReboot, StartFix, StartIdentity;  // machine.cc
+Start StartExec;                              // exec.cc
+Start StartPut, StartGet, StartStat;          // files.cc
+Start StartDial, StartListen;                 // forward.cc
+Start StartWait;                              // wait.cc
+Start StartSync, StartPowerOff, StartReboot;  // machine.cc
+Start StartQuiesce, StartFix;                 // fork.cc
 
 }  // namespace mayfly::agent

@@ -28,7 +28,7 @@ constexpr std::array kOperations = {
     Operation{"exec", &StartExec},     Operation{"put", &StartPut},   Operation{"get", &StartGet},
     Operation{"stat", &StartStat},     Operation{"dial", &StartDial}, Operation{"listen", &StartListen},
     Operation{"wait", &StartWait},     Operation{"sync", &StartSync}, Operation{"poweroff", &StartPowerOff},
-    Operation{"reboot", &StartReboot}, Operation{"fix", &StartFix},   Operation{"identity", &StartIdentity},
+    Operation{"reboot", &StartReboot}, Operation{"fix", &StartFix},   Operation{"quiesce", &StartQuiesce},
 };
 
 UniqueFd trace_log;

@@ -57,6 +57,14 @@ class Request {
   int64_t owed_[internal::agent::kStreams] = {};
 };
 
+// A request that ends where it starts.
+class Immediate : public Request {
+ public:
+  using Request::Done;
+  using Request::Fail;
+  using Request::Request;
+};
+
 class Server {
  public:
   // `is_init`: this process is process 1.

@@ -399,6 +399,12 @@ void AgentConnection::Fail(const std::exception_ptr& reason) {
   for (const auto& callback : callbacks) callback(why);
 }
 
+UniqueFd AgentConnection::Release() {
+  UniqueFd channel(fcntl(socket_.native_handle(), F_DUPFD_CLOEXEC, 3));
+  Fail(std::make_exception_ptr(GuestFailed({.summary = fmt::format("'{}': the VM was handed over", options_.name)})));
+  return channel;
+}
+
 void AgentConnection::Queue(std::string frame) {
   if (timeline_ == nullptr) return;
   queued_ += frame.size();

@@ -93,6 +93,8 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   // Bytes that wait to be written: producers with a choice hold back while this is large.
   size_t queued() const { return queued_; }
   void Fail(const std::exception_ptr& reason);
+  // Ends the connection without closing the channel, which it returns.
+  UniqueFd Release();
   [[noreturn]] void ThrowProtocolError(const std::string& how) const;
 
  private:

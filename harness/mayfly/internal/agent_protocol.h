@@ -36,7 +36,10 @@
 //   dial      {port} → ready; data and eof both ways, then done: a connection to the guest's loopback
 //   listen    {port} → ready {port}; for each connection: accept {id of listen, conn: an odd id for its data and eof}
 //   wait      {what: file | port | unit, name, port, timeout} → done
-//   sync, poweroff, reboot, fix {time: ns since 1970} body: random bytes, identity {hostname, machine} → done
+//   sync, poweroff, reboot → done
+//   quiesce   → done: every other process stands still, for a copy to be made of the guest
+//   fix       {time: ns since 1970, hostname, machine, macs: lines "OLD NEW"} body: random bytes → done; what quiesce
+//             stopped goes on. Empty: stays as it is
 // Both ways, for a request that runs:
 //   data      {id, st} body              bytes of stream `st`
 //   entry     {id, st, kind: file | dir | link, name, mode, mtime, target} body: the first piece of a file

@@ -36,6 +36,10 @@ struct Writer {
 
 }  // namespace
 
+std::string DefaultMetaData(std::string_view name) {
+  return fmt::format("instance-id: {}\nlocal-hostname: {}\n", name, name);
+}
+
 void WriteSeedIso(const Seed& seed, std::string_view name, const std::filesystem::path& path) {
   std::unique_ptr<archive, int (*)(archive*)> handle(archive_write_new(), archive_write_free);
   Writer writer{handle.get(), path};
@@ -43,8 +47,7 @@ void WriteSeedIso(const Seed& seed, std::string_view name, const std::filesystem
   writer.Check(archive_write_set_options(handle.get(), "iso9660:volume-id=CIDATA"));
   writer.Check(archive_write_open_filename(handle.get(), path.c_str()));
   writer.AddFile("user-data", seed.user_data);
-  writer.AddFile("meta-data", seed.meta_data.empty() ? fmt::format("instance-id: {}\nlocal-hostname: {}\n", name, name)
-                                                     : seed.meta_data);
+  writer.AddFile("meta-data", seed.meta_data.empty() ? DefaultMetaData(name) : seed.meta_data);
   if (!seed.network_config.empty()) writer.AddFile("network-config", seed.network_config);
   writer.Check(archive_write_close(handle.get()));
 }

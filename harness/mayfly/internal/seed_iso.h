@@ -8,6 +8,7 @@
 #include <mayfly/spec.h>
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 namespace mayfly::internal {
@@ -15,5 +16,8 @@ namespace mayfly::internal {
 // `name` is the VM's: instance-id and local-hostname where the seed gives no meta-data. Throws HostLacks when the file
 // cannot be written.
 void WriteSeedIso(const Seed& seed, std::string_view name, const std::filesystem::path& path);
+
+// The meta-data of a seed that gives none.
+std::string DefaultMetaData(std::string_view name);
 
 }  // namespace mayfly::internal

@@ -1,0 +1,255 @@
+// Saving a machine, going on from what was saved, and handing a running one to another process.
+//
+// The state of the devices is a migration stream into a file. Memory is in that stream too, or, when it lies in shared
+// files (KeepMemoryIn), left out of it (x-ignore-shared); then a copy maps the files privately, and what it does not
+// change costs nothing. The stream is written without stopping the guest before, so a copy runs by itself.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/files.h>
+#include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/seed_iso.h>
+#include <mayfly/snapshot.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "drivers/qemu/capabilities.h"
+#include "drivers/qemu/qemu_machine.h"
+#include "drivers/qemu/qmp.h"
+
+namespace mayfly::internal {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using std::chrono::seconds;
+
+constexpr const char* kStateFile = "state";
+constexpr const char* kMemory = "memory";
+constexpr const char* kStateName = "mayfly-state";
+
+// Saving 3 GiB/s less than this: a guest of some GiB onto a slow disk.
+Deadline SaveDeadline() { return Deadline::After(Scaled(seconds(300))); }
+
+json Capabilities(bool ignore_shared) {
+  return {
+      {"capabilities",
+       {{{"capability", "events"}, {"state", true}}, {{"capability", "x-ignore-shared"}, {"state", ignore_shared}}}}};
+}
+
+bool IsEndOfMigration(const Event& event) {
+  if (event.source == "mayfly" && event.name == "state") {
+    return event.detail.starts_with("Stopped") || event.detail.starts_with("Failed");
+  }
+  return event.source == "qemu" && event.name == "MIGRATION" &&
+         (event.detail.find("completed") != std::string::npos || event.detail.find("failed") != std::string::npos);
+}
+
+// The files of a directory of memory, copied so that holes stay holes.
+void CopyMemory(const fs::path& from, const fs::path& to) {
+  fs::create_directories(to);
+  for (const fs::directory_entry& file : fs::directory_iterator(from)) {
+    CopyDiskFile(file.path(), to / file.path().filename());
+  }
+}
+
+}  // namespace
+
+void QemuMachine::RequireSavable() const {
+  std::string why = WhyQemuCannotSave(spec_);
+  if (!dimms_.empty()) why = "memory was added to the running machine";
+  bool plugged = std::any_of(slots_.begin(), slots_.end(), [](const std::string& device) { return !device.empty(); });
+  if (plugged) why = fmt::format("devices were added to the running machine: {}", fmt::join(slots_, " "));
+  if (!why.empty()) throw Unsupported(Capability::kStateSnapshot, driver(), why);
+}
+
+// Runs the migration into DIRECTORY/state. The guest stands still afterwards.
+void QemuMachine::SaveState(const fs::path& directory) {
+  UniqueFd state = OpenToWrite(directory / kStateFile, 0600);
+  QmpClient& qmp = process_->qmp();
+  Deadline deadline = SaveDeadline();
+  qmp.Execute("migrate-set-capabilities", Capabilities(start_.memory.kind == MemoryKind::kShared), deadline);
+  // Unlimited: a file takes what the disk takes.
+  qmp.Execute("migrate-set-parameters", {{"max-bandwidth", uint64_t{1} << 40}}, deadline);
+  qmp.Execute("getfd", {{"fdname", kStateName}}, deadline, std::move(state));
+  size_t from = timeline_.size();
+  try {
+    qmp.Execute("migrate", {{"uri", fmt::format("fd:{}", kStateName)}}, deadline);
+  } catch (const QmpError& error) {
+    // "State blocked by non-migratable device '…'"
+    throw Unsupported(Capability::kStateSnapshot, driver(), error.description());
+  }
+  auto end = timeline_.WaitFor(IsEndOfMigration, deadline, from);
+  if (!end) throw Timeout({.summary = fmt::format("'{}' (qemu): its state was not saved in time", name())});
+  if (end->detail.find("completed") != std::string::npos) return;
+  std::string why = process_->qmp().Execute("query-migrate", nullptr, deadline).value("error-desc", end->detail);
+  throw HostLacks({.summary = fmt::format("'{}' (qemu): its state was not saved: {}", name(), why),
+                   .next_step = fmt::format("look for free space in {}", directory.string())});
+}
+
+void QemuMachine::Snapshot(const fs::path& directory) {
+  if (status().state != MachineState::kRunning && status().state != MachineState::kReady) {
+    throw BadSpec({.summary = fmt::format("'{}' (qemu) cannot be saved: it is {}", name(), ToString(status().state)),
+                   .next_step = "Boot() it first"});
+  }
+  RequireSavable();
+  if (!fs::create_directory(directory)) {
+    throw BadSpec({.summary = fmt::format("cannot save '{}' to {}: it is there already", name(), directory.string()),
+                   .next_step = "give a directory that does not exist"});
+  }
+  bool was_paused = status().paused;
+  auto go_on = [&] {
+    // "completed" is told a moment before QEMU takes commands for the machine again, and no event tells of that; each
+    // question waits for the lock which the migration holds until then.
+    while (Execute("query-status", nullptr).value("status", "") == "finish-migrate") {
+    }
+    if (!was_paused) Execute("cont", nullptr);
+  };
+  try {
+    SaveState(directory);
+    SnapshotInfo info{.driver = driver(),
+                      .vmm = "QEMU " + qemu_.version.ToString(),
+                      .machine = std::string(machine_.type->name),
+                      .accelerator = accelerator_.kvm ? "kvm" : "tcg",
+                      .shared_memory = start_.memory.kind == MemoryKind::kShared,
+                      .spec = spec_,
+                      .made_up_macs = made_up_macs_,
+                      .directory = directory};
+    // The seed's bytes stay the same under another name: a guest may have it mounted.
+    if (info.spec.seed && info.spec.seed->meta_data.empty()) info.spec.seed->meta_data = DefaultMetaData(name());
+    for (const PreparedDisk& disk : disks_) {
+      if (disk.readonly) continue;
+      SnapshotDisk saved{.id = disk.disk.id, .file = "disk-" + disk.disk.id, .format = disk.format};
+      CopyDiskFile(disk.path, directory / saved.file);
+      info.disks.push_back(saved);
+    }
+    if (info.shared_memory) {
+      fs::rename(start_.memory.directory, directory / kMemory);
+      RunOnIoThread([&] { ending_ = "saved as a template"; });
+      process_->Kill();
+      process_.reset();
+      memory_directory_.clear();
+    } else {
+      go_on();
+    }
+    WriteSnapshot(info);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(directory, ignored);
+    if (process_ && status().paused) go_on();
+    throw;
+  }
+}
+
+void QemuMachine::Restore(const fs::path& directory) {
+  RequireDown("restore");
+  SnapshotInfo info = ReadSnapshot(directory);
+  bool kvm = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel).kvm;
+  const std::array<std::array<std::string, 3>, 3> parts = {{{"backend", info.driver, driver()},
+                                                            {"VMM", info.vmm, "QEMU " + qemu_.version.ToString()},
+                                                            {"accelerator", info.accelerator, kvm ? "kvm" : "tcg"}}};
+  for (const auto& [part, saved, here] : parts) {
+    if (saved == here) continue;
+    throw BadSpec(
+        {.summary = fmt::format("{} was saved by {} {}; here it is {}", directory.string(), part, saved, here),
+         .next_step = "a snapshot is restored by what saved it only"});
+  }
+  Start start{.state = OpenToRead(directory / kStateFile), .state_has_memory = !info.shared_memory};
+  if (info.shared_memory) {
+    start.memory = {MemoryKind::kPrivate, fs::absolute(directory) / kMemory};
+    if (!memory_directory_.empty()) CopyMemory(start.memory.directory, memory_directory_);
+  }
+  if (!memory_directory_.empty()) start.memory = {MemoryKind::kShared, memory_directory_};
+  Launch(std::move(start), "restoring");
+  AwaitRestored(Deadline::After(Scaled(seconds(60))));
+}
+
+void QemuMachine::AwaitRestored(Deadline deadline) {
+  try {
+    QmpClient& qmp = process_->qmp();
+    qmp.Negotiate(deadline);
+    qmp.Execute("migrate-set-capabilities", Capabilities(!start_.state_has_memory), deadline);
+    size_t from = timeline_.size();
+    qmp.Execute("migrate-incoming", {{"uri", fmt::format("fd:{}", kStateDescriptor)}}, deadline);
+    auto end = timeline_.WaitFor(IsEndOfMigration, deadline, from);
+    if (!end) throw Timeout({.summary = "QEMU did not restore the machine in time"});
+    if (end->detail.find("completed") == std::string::npos) throw VmmDied({.summary = "the state was not restored"});
+    SetUpRunning(deadline);
+  } catch (const VmmDied& error) {
+    ThrowStartFailed(error.text().summary);
+  } catch (const Timeout& error) {
+    ThrowStartFailed(error.text().summary);
+  }
+  RunOnIoThread([&] {
+    if (status().state == MachineState::kStarting) {
+      SetState(MachineState::kRunning, fmt::format("{} goes on from a snapshot", qemu_.Text()));
+    }
+  });
+}
+
+// --- Hand-over ------------------------------------------------------------------------------------------------------
+
+ReleasedMachine QemuMachine::Release() {
+  json disks = json::array();
+  for (const PreparedDisk& disk : disks_) {
+    disks.push_back({{"id", disk.disk.id},
+                     {"path", disk.path.string()},
+                     {"qcow2", disk.format == DiskFormat::kQcow2},
+                     {"readonly", disk.readonly}});
+  }
+  QemuProcess::Running running = process_->Release();
+  json record = {{"spec", ToJson(spec_)},
+                 {"made_up_macs", made_up_macs_},
+                 {"disks", disks},
+                 {"program", qemu_.path.string()},
+                 {"version", {qemu_.version.major, qemu_.version.minor, qemu_.version.micro}},
+                 {"kvm", accelerator_.kvm},
+                 {"accelerator_reason", accelerator_.reason},
+                 {"memory", static_cast<int>(start_.memory.kind)},
+                 {"memory_directory", start_.memory.directory.string()},
+                 {"received", running.qmp_received},
+                 {"paused", status().paused}};
+  process_.reset();
+  ReleasedMachine released{.record = record.dump(), .vmm = std::move(running.child), .sandbox = std::move(sandbox_)};
+  released.descriptors.push_back(std::move(running.qmp));
+  return released;
+}
+
+QemuMachine::QemuMachine(ReleasedMachine machine, UniqueFd agent)
+    : QemuMachine(json::parse(machine.record), std::move(machine), std::move(agent)) {}
+
+QemuMachine::QemuMachine(const json& record, ReleasedMachine&& machine, UniqueFd agent)
+    : Machine("qemu", SpecFromJson(record.at("spec").get<std::string>(), "machine record"), std::move(machine.sandbox)),
+      qemu_{.path = record.at("program").get<std::string>(),
+            .version = {record.at("version").at(0), record.at("version").at(1), record.at("version").at(2)}},
+      machine_(ChooseMachine(spec_)),
+      made_up_macs_(record.at("made_up_macs").get<std::vector<std::string>>()),
+      accelerator_{.kvm = record.at("kvm").get<bool>(), .reason = record.at("accelerator_reason").get<std::string>()} {
+  for (const json& disk : record.at("disks")) {
+    PreparedDisk prepared{.path = disk.at("path").get<std::string>(),
+                          .format = disk.at("qcow2").get<bool>() ? DiskFormat::kQcow2 : DiskFormat::kRaw,
+                          .readonly = disk.at("readonly").get<bool>()};
+    prepared.disk.id = disk.at("id").get<std::string>();
+    for (const Disk& asked : spec_.disks) {
+      if (asked.id == prepared.disk.id) prepared.disk = asked;
+    }
+    disks_.push_back(std::move(prepared));
+  }
+  start_.memory = {static_cast<MemoryKind>(record.at("memory").get<int>()),
+                   record.at("memory_directory").get<std::string>()};
+  slots_.assign(machine_.type->hotplug_slots, "");
+  process_ =
+      std::make_unique<QemuProcess>(QemuProcess::Running{.child = std::move(machine.vmm),
+                                                         .qmp = std::move(machine.descriptors.at(0)),
+                                                         .qmp_received = record.at("received").get<std::string>(),
+                                                         .agent = std::move(agent)},
+                                    ProcessOptions());
+  SetStatus({MachineState::kRunning, fmt::format("{} was taken over", qemu_.Text()), record.at("paused").get<bool>()});
+}
+
+}  // namespace mayfly::internal

@@ -1,0 +1,166 @@
+// What makes copies of one guest differ: clock, random numbers, names and addresses.
+//
+// Copies go on at the same instruction with the same memory, so they would draw the same random numbers. `quiesce`
+// stops every other process before the guest is copied; `fix` is the first thing that a copy is told, and lets them go
+// on when the copy has entropy of its own.
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "operations.h"
+
+namespace mayfly::agent {
+namespace {
+
+using internal::agent::FileError;
+using internal::agent::MakeFileError;
+
+std::vector<pid_t> stopped;  // by quiesce
+
+// Kernel threads have no memory of their own; they cannot be stopped and draw nothing that a program sees.
+bool IsStoppable(pid_t pid) {
+  if (pid <= 1 || pid == getpid()) return false;
+  std::string directory = "/proc/" + std::to_string(pid);
+  char program = 0;
+  if (readlink((directory + "/exe").c_str(), &program, 1) < 0) return false;
+  // "pid (name) state …": what is stopped already shall stay so.
+  std::string stat = ReadSmallFile((directory + "/stat").c_str());
+  size_t name_end = stat.rfind(')');
+  return name_end != std::string::npos && stat.size() > name_end + 2 && stat[name_end + 2] != 'T' &&
+         stat[name_end + 2] != 't' && stat[name_end + 2] != 'Z';
+}
+
+void StopOthers() {
+  std::unique_ptr<DIR, int (*)(DIR*)> proc(opendir("/proc"), closedir);
+  if (proc == nullptr) return;
+  while (dirent* entry = readdir(proc.get())) {
+    pid_t pid = std::atoi(entry->d_name);
+    if (IsStoppable(pid) && kill(pid, SIGSTOP) == 0) stopped.push_back(pid);
+  }
+}
+
+void ContinueOthers() {
+  for (pid_t pid : stopped) kill(pid, SIGCONT);
+  stopped.clear();
+}
+
+int WriteSmallFile(const char* path, const std::string& content) {
+  UniqueFd file(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!file || write(file.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size())) return errno;
+  return 0;
+}
+
+// Credits `bytes` as entropy and makes the generator use them at once.
+int AddEntropy(std::string_view bytes) {
+  UniqueFd random(open("/dev/random", O_RDWR | O_CLOEXEC));
+  if (!random) return errno;
+  // A rand_pool_info: bits of entropy, bytes in the buffer, buffer.
+  std::array<int, 2 + 128> pool{};
+  size_t size = std::min(bytes.size(), (pool.size() - 2) * sizeof(int));
+  pool[0] = static_cast<int>(size * 8);
+  pool[1] = static_cast<int>(size);
+  memcpy(&pool[2], bytes.data(), size);
+  if (ioctl(random.get(), RNDADDENTROPY, pool.data()) != 0) return errno;
+  return ioctl(random.get(), RNDRESEEDCRNG) != 0 ? errno : 0;
+}
+
+bool ParseMac(const char* text, unsigned char* mac) {
+  std::array<unsigned, 6> bytes{};
+  if (std::sscanf(text, "%x:%x:%x:%x:%x:%x", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4], &bytes[5]) != 6) {
+    return false;
+  }
+  std::copy(bytes.begin(), bytes.end(), mac);
+  return true;
+}
+
+// Gives the interface that has address `from` the address `to`.
+int ChangeMac(const std::string& from, const std::string& to) {
+  std::array<unsigned char, 6> old{};
+  ifreq request{};
+  if (!ParseMac(from.c_str(), old.data())) return EINVAL;
+  UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  std::unique_ptr<struct if_nameindex, void (*)(struct if_nameindex*)> interfaces(if_nameindex(), if_freenameindex);
+  for (struct if_nameindex* i = interfaces.get(); i != nullptr && i->if_index != 0; ++i) {
+    request = {};
+    strncpy(request.ifr_name, i->if_name, IFNAMSIZ - 1);
+    if (ioctl(any.get(), SIOCGIFHWADDR, &request) != 0 || memcmp(request.ifr_hwaddr.sa_data, old.data(), 6) != 0) {
+      continue;
+    }
+    request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    if (!ParseMac(to.c_str(), reinterpret_cast<unsigned char*>(request.ifr_hwaddr.sa_data))) return EINVAL;
+    return ioctl(any.get(), SIOCSIFHWADDR, &request) != 0 ? errno : 0;
+  }
+  return ENODEV;
+}
+
+FileError SetNames(const std::string& hostname, const std::string& machine) {
+  if (!hostname.empty()) {
+    if (sethostname(hostname.data(), hostname.size()) != 0) return MakeFileError(errno, "sethostname");
+    if (int error = WriteSmallFile("/etc/hostname", hostname + "\n")) return MakeFileError(error, "/etc/hostname");
+  }
+  if (!machine.empty()) {
+    if (int error = WriteSmallFile("/etc/machine-id", machine + "\n")) return MakeFileError(error, "/etc/machine-id");
+  }
+  return {};
+}
+
+// `text`: "OLD NEW\n" for each interface.
+FileError SetAddresses(std::string_view text) {
+  while (!text.empty()) {
+    std::string line(text.substr(0, text.find('\n')));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    size_t space = line.find(' ');
+    if (space == std::string::npos) return MakeFileError(EINVAL, line);
+    if (int error = ChangeMac(line.substr(0, space), line.substr(space + 1))) return MakeFileError(error, line);
+  }
+  return {};
+}
+
+FileError Fix(const Message& message, std::string_view entropy) {
+  int64_t time = message.Signed("time");
+  timespec now{.tv_sec = time / 1'000'000'000, .tv_nsec = time % 1'000'000'000};
+  if (int error = AddEntropy(entropy)) return MakeFileError(error, "/dev/random");
+  if (clock_settime(CLOCK_REALTIME, &now) != 0) return MakeFileError(errno, "clock_settime");
+  if (FileError error = SetNames(std::string(message.Text("hostname")), std::string(message.Text("machine")));
+      error.number != 0) {
+    return error;
+  }
+  return SetAddresses(message.Text("macs"));
+}
+
+}  // namespace
+
+std::unique_ptr<Request> StartQuiesce(Server& server, uint64_t id, const Message& /*message*/,
+                                      std::string_view /*body*/) {
+  auto request = std::make_unique<Immediate>(server, id);
+  StopOthers();
+  request->Done();
+  return request;
+}
+
+std::unique_ptr<Request> StartFix(Server& server, uint64_t id, const Message& message, std::string_view body) {
+  auto request = std::make_unique<Immediate>(server, id);
+  FileError error = Fix(message, body);
+  ContinueOthers();
+  error.number != 0 ? request->Fail(error) : request->Done();
+  return request;
+}
+
+}  // namespace mayfly::agent
