@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/event_log.h"
+#include "daemon/fork_pool.h"
 
 namespace mayfly::internal {
 
@@ -23,7 +24,8 @@ class Session;
 
 class PoolServer {
  public:
-  explicit PoolServer(EventLog& log);
+  // `warm`: see ForkPool.
+  PoolServer(EventLog& log, size_t warm);
   ~PoolServer();
 
   // Serves a connection until its client closes it.
@@ -40,12 +42,14 @@ class PoolServer {
 
   nlohmann::json Status() const;
   EventLog& log() { return log_; }
+  ForkPool& forks() { return forks_; }
 
  private:
   void RunSession(int id, UniqueFd connection);
   void Notify() const;
 
   EventLog& log_;
+  ForkPool forks_;
   UniqueFd event_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

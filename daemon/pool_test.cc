@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
@@ -280,7 +281,8 @@ TEST_F(DaemonTest, ServesItsOwnProtocolOnly) {
   old.Send({{"op", "hello"}, {"protocol", 0}, {"version", "0.0.1"}}, Soon());
   std::optional<Message> reply = old.Receive(Soon());
   ASSERT_TRUE(reply);
-  EXPECT_THAT(reply->body["error"]["summary"].get<std::string>(), HasSubstr("speaks pool protocol 1, this program 0"));
+  EXPECT_THAT(reply->body["error"]["summary"].get<std::string>(),
+              HasSubstr(fmt::format("speaks pool protocol {}, this program 0", kPoolProtocol)));
   EXPECT_FALSE(old.Receive(Soon()));
 
   UniqueFd garbage = connect_raw();

@@ -32,10 +32,13 @@ Session::Session(PoolServer& pool, int id, UniqueFd socket)
   info_ = {{"lease", id_}, {"peer", peer_}};
 }
 
-Session::~Session() {
+Session::~Session() { LetGo(); }
+
+void Session::LetGo() {
   for (auto& [id, process] : processes_) process->Signal(SIGKILL);  // all at once, then each is reaped
   processes_.clear();
   sandbox_.reset();
+  in_use_.Reset();
 }
 
 json Session::Info() const {
@@ -57,6 +60,7 @@ void Session::Run() {
       reply.body["error"] = ToJson(BadSpec({.summary = fmt::format("a pool request is malformed: {}", error.what())}));
     }
     socket_.Send(reply.body, reply.descriptors, Deadline::After(Scaled(kMessageTime)));
+    handed_over_.clear();
   }
 }
 
@@ -83,7 +87,7 @@ Session::Reply Session::Answer(Message& request) {
   static constexpr std::array kOperations = {
       Operation{"open", &Session::Open}, Operation{"start", &Session::Start}, Operation{"signal", &Session::Signal},
       Operation{"poll", &Session::Poll}, Operation{"keep", &Session::Keep},   Operation{"status", &Session::Status},
-      Operation{"stop", &Session::Stop},
+      Operation{"stop", &Session::Stop}, Operation{"fork", &Session::Fork},   Operation{"close", &Session::Close},
   };
   std::string name = request.body.value("op", "");
   const auto* known =
@@ -95,15 +99,40 @@ Session::Reply Session::Answer(Message& request) {
 Session::Reply Session::Open(Message& request) {
   if (sandbox_) throw BadSpec({.summary = "this lease is open already"});
   sandbox_ = Sandbox::Create(request.body.at("name").get<std::string>());
-  std::string directory = sandbox_->directory().string();
+  Opened({{"name", request.body.at("name")}, {"memory", request.body.at("memory")}, {"cpus", request.body.at("cpus")}});
+  return {.body = {{"directory", sandbox_->directory().string()}}};
+}
+
+void Session::Opened(const json& what) {
   {
     std::lock_guard lock(mutex_);
-    for (const char* member : {"name", "memory", "cpus"}) info_[member] = request.body.at(member);
-    info_["directory"] = directory;
+    info_.update(what);
+    info_["directory"] = sandbox_->directory().string();
     info_["processes"] = json::array();
   }
   pool_.log().Write("lease-opened", Info());
-  return {.body = {{"directory", directory}}};
+}
+
+Session::Reply Session::Fork(Message& request) {
+  if (sandbox_) throw BadSpec({.summary = "this lease is open already"});
+  std::string from = request.body.at("template").get<std::string>();
+  ReadyFork fork = pool_.forks().Take(from);
+  sandbox_ = std::move(fork.machine.sandbox);
+  in_use_ = std::move(fork.in_use);
+  Opened(
+      {{"name", fork.spec.name}, {"memory", fork.spec.memory.count()}, {"cpus", fork.spec.cpus}, {"template", from}});
+  Process& vmm = *fork.machine.vmm;
+  Reply reply{.body = {{"directory", sandbox_->directory().string()},
+                       {"driver", fork.driver},
+                       {"record", fork.machine.record},
+                       {"process", next_process_},
+                       {"pid", vmm.pid()}},
+              .descriptors = {vmm.pidfd(), fork.agent.get()}};
+  handed_over_ = std::move(fork.machine.descriptors);
+  for (const UniqueFd& descriptor : handed_over_) reply.descriptors.push_back(descriptor.get());
+  handed_over_.push_back(std::move(fork.agent));
+  processes_[next_process_++] = std::move(fork.machine.vmm);
+  return reply;
 }
 
 Session::Reply Session::Start(Message& request) {
@@ -125,7 +154,7 @@ Session::Reply Session::Start(Message& request) {
   return reply;
 }
 
-ChildProcess& Session::ProcessOf(const Message& request) {
+Process& Session::ProcessOf(const Message& request) {
   auto found = processes_.find(request.body.at("process").get<int>());
   if (found == processes_.end()) throw BadSpec({.summary = "this lease has no such process"});
   return *found->second;
@@ -137,7 +166,7 @@ Session::Reply Session::Signal(Message& request) {
 }
 
 Session::Reply Session::Poll(Message& request) {
-  ChildProcess& process = ProcessOf(request);
+  Process& process = ProcessOf(request);
   std::optional<ExitStatus> status = process.Poll();
   if (!status) return {};
   pool_.log().Write("process-ended", {{"lease", id_}, {"pid", process.pid()}, {"how", status->ToString()}});
@@ -154,6 +183,11 @@ Session::Reply Session::Poll(Message& request) {
 
 Session::Reply Session::Keep(Message&) {
   if (sandbox_) sandbox_->Keep();
+  return {};
+}
+
+Session::Reply Session::Close(Message&) {
+  LetGo();
   return {};
 }
 

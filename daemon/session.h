@@ -16,6 +16,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 namespace mayfly::internal {
 
@@ -43,13 +44,15 @@ class Session {
   void Greet();
   Reply Answer(Message& request);
   Reply Open(Message& request);
+  Reply Fork(Message& request);
   Reply Start(Message& request);
   Reply Signal(Message& request);
   Reply Poll(Message& request);
   Reply Keep(Message& request);
+  Reply Close(Message& request);
   Reply Status(Message& request);
   Reply Stop(Message& request);
-  ChildProcess& ProcessOf(const Message& request);
+  Process& ProcessOf(const Message& request);
 
   PoolServer& pool_;
   const int id_;
@@ -60,8 +63,13 @@ class Session {
   nlohmann::json info_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 
+  void Opened(const nlohmann::json& what);
+  void LetGo();
+
   std::optional<Sandbox> sandbox_;
-  std::map<int, std::unique_ptr<ChildProcess>> processes_;  // after the sandbox, so that they go before it
+  std::vector<UniqueFd> handed_over_;                  // until the reply has gone
+  UniqueFd in_use_;                                    // the template of a fork
+  std::map<int, std::unique_ptr<Process>> processes_;  // after the sandbox, so that they go before it
   int next_process_ = 1;
 };
 

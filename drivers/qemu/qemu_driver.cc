@@ -1,5 +1,6 @@
 // The QEMU backend: probes the host and makes machines.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
@@ -48,6 +49,7 @@ class QemuDriver final : public Driver {
     return std::make_unique<QemuMachine>(std::move(machine), std::move(agent));
   }
   std::string WhyNoCopies(const MachineSpec& spec) const override { return WhyQemuCannotSave(spec); }
+  std::string CopyIdentity(const MachineSpec& spec) const override;
 };
 
 ProbeReport QemuDriver::Probe() {
@@ -73,6 +75,14 @@ ProbeReport QemuDriver::Probe() {
                                    .fix = wired && !report.usable ? fix : ""});
   }
   return report;
+}
+
+std::string QemuDriver::CopyIdentity(const MachineSpec& spec) const {
+  QemuProgram qemu = FindQemu();
+  bool kvm = ChooseAccelerator(spec.accelerator, qemu, spec.boot.kernel).kvm;
+  // The guest counts time by the host's time stamp counter.
+  return fmt::format("{} {} {} {}", qemu.Text(), kvm ? "kvm" : "tcg", HostTscKhz(),
+                     fmt::join(ExtraQemuArguments(), " "));
 }
 
 std::unique_ptr<Machine> QemuDriver::Create(const MachineSpec& spec, Sandbox sandbox) {

@@ -31,6 +31,7 @@ using std::chrono::seconds;
 
 constexpr const char* kStateFile = "state";
 constexpr const char* kMemory = "memory";
+constexpr const char* kConsoleFile = "console.log";
 constexpr const char* kStateName = "mayfly-state";
 
 // Saving 3 GiB/s less than this: a guest of some GiB onto a slow disk.
@@ -128,6 +129,7 @@ void QemuMachine::Snapshot(const fs::path& directory) {
       CopyDiskFile(disk.path, directory / saved.file);
       info.disks.push_back(saved);
     }
+    CopyDiskFile(console_path(), directory / kConsoleFile);
     if (info.shared_memory) {
       fs::rename(start_.memory.directory, directory / kMemory);
       RunOnIoThread([&] { ending_ = "saved as a template"; });
@@ -165,6 +167,12 @@ void QemuMachine::Restore(const fs::path& directory) {
     if (!memory_directory_.empty()) CopyMemory(start.memory.directory, memory_directory_);
   }
   if (!memory_directory_.empty()) start.memory = {MemoryKind::kShared, memory_directory_};
+  // How the guest came to be what it is belongs to its console; QEMU appends to it.
+  std::error_code ignored;
+  if (fs::file_size(console_path(), ignored) == 0 || ignored) {
+    fs::remove(console_path(), ignored);
+    CopyDiskFile(directory / kConsoleFile, console_path());
+  }
   Launch(std::move(start), "restoring");
   AwaitRestored(Deadline::After(Scaled(seconds(60))));
 }
@@ -215,7 +223,7 @@ ReleasedMachine QemuMachine::Release() {
                  {"received", running.qmp_received},
                  {"paused", status().paused}};
   process_.reset();
-  ReleasedMachine released{.record = record.dump(), .vmm = std::move(running.child), .sandbox = std::move(sandbox_)};
+  ReleasedMachine released{.record = record.dump(), .sandbox = std::move(sandbox_), .vmm = std::move(running.child)};
   released.descriptors.push_back(std::move(running.qmp));
   return released;
 }
@@ -230,6 +238,7 @@ QemuMachine::QemuMachine(const json& record, ReleasedMachine&& machine, UniqueFd
       machine_(ChooseMachine(spec_)),
       made_up_macs_(record.at("made_up_macs").get<std::vector<std::string>>()),
       accelerator_{.kvm = record.at("kvm").get<bool>(), .reason = record.at("accelerator_reason").get<std::string>()} {
+  if (!machine.name.empty()) spec_.name = machine.name;
   for (const json& disk : record.at("disks")) {
     PreparedDisk prepared{.path = disk.at("path").get<std::string>(),
                           .format = disk.at("qcow2").get<bool>() ? DiskFormat::kQcow2 : DiskFormat::kRaw,

@@ -26,6 +26,8 @@ std::unique_ptr<Machine> Driver::Adopt(ReleasedMachine, internal::UniqueFd) {
   throw Unsupported(Capability::kStateSnapshot, std::string(Name()), "this backend cannot hand machines over");
 }
 
+std::string Driver::CopyIdentity(const MachineSpec&) const { return {}; }
+
 std::string Driver::WhyNoCopies(const MachineSpec&) const { return "this backend cannot save machines"; }
 
 Driver& FindDriver(std::string_view name) {

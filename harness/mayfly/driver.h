@@ -68,6 +68,8 @@ class Driver {
 
   // Why machines of this spec cannot be saved and copied; empty when they can.
   virtual std::string WhyNoCopies(const MachineSpec& spec) const;
+  // What of the VMM and the host a saved machine depends on: it is restored where this is the same.
+  virtual std::string CopyIdentity(const MachineSpec& spec) const;
 };
 
 // All drivers that are linked in, in the order of MAYFLY_DRIVERS.

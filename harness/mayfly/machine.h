@@ -61,10 +61,11 @@ struct MachineInfo {
 // A machine on its way to another process: its VMM goes on running. Descriptors are the driver's own; Driver::Adopt of
 // the same driver takes them in the same order.
 struct ReleasedMachine {
+  std::string name{};    // what it is called from now on; empty: as before
   std::string record{};  // JSON
   std::vector<internal::UniqueFd> descriptors{};
-  std::unique_ptr<internal::Process> vmm{};
   Sandbox sandbox;
+  std::unique_ptr<internal::Process> vmm{};  // goes before its sandbox
 };
 
 class Machine {

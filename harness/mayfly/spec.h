@@ -73,8 +73,8 @@ struct BootSource {
 enum class DiskFormat { kRaw, kQcow2 };
 // What a guest's flush and the host's page cache mean for a disk.
 // kWriteback: flushes reach the host's disk. kNone: past the host's page cache. kWritethrough: each write is flushed.
-// kUnsafe: flushes are ignored; a killed VMM loses nothing, a host's power cut may. Right for disks that go after the
-// test.
+// kUnsafe: flushes do not reach the host's disk; a killed VMM loses only what the guest has not flushed, a host's power
+// cut may lose more. Right for disks that go after the test.
 enum class DiskCache { kUnsafe, kWriteback, kNone, kWritethrough };
 
 struct RateLimit {

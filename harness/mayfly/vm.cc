@@ -5,12 +5,11 @@
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
 #include <mayfly/image.h>
-#include <mayfly/internal/console_log.h>
 #include <mayfly/internal/io_thread.h>
-#include <mayfly/internal/live_vms.h>
+#include <mayfly/internal/lease.h>
+#include <mayfly/internal/vm_impl.h>
 #include <sys/stat.h>
 
-#include <exception>
 #include <fstream>
 #include <random>
 #include <utility>
@@ -35,6 +34,21 @@ Duration BootTimeout(const MachineSpec& spec) {
   return Scaled(spec.boot.firmware.empty() ? seconds(60) : seconds(180));
 }
 
+void CopyIfThere(const fs::path& from, const fs::path& to) {
+  std::error_code ignored;
+  if (fs::exists(from, ignored)) fs::copy_file(from, to, fs::copy_options::overwrite_existing);
+}
+
+}  // namespace
+
+namespace internal {
+
+Sandbox SandboxFor(const MachineSpec& spec) {
+  std::shared_ptr<Lease> lease = Lease::Open({.name = spec.name, .memory = spec.memory, .cpus = spec.cpus});
+  std::filesystem::path directory = lease->directory();
+  return Sandbox::OwnedBy(std::move(lease), std::move(directory));
+}
+
 bool IsUp(const MachineStatus& status) {
   return status.state == MachineState::kRunning || status.state == MachineState::kReady;
 }
@@ -43,64 +57,38 @@ bool IsDown(const MachineStatus& status) {
   return status.state == MachineState::kStopped || status.state == MachineState::kFailed;
 }
 
-void CopyIfThere(const fs::path& from, const fs::path& to) {
-  std::error_code ignored;
-  if (fs::exists(from, ignored)) fs::copy_file(from, to, fs::copy_options::overwrite_existing);
+}  // namespace internal
+
+using internal::IsDown;
+using internal::IsUp;
+
+void Vm::Impl::Watch() {
+  console_ = std::make_unique<internal::ConsoleLog>(machine_->console_path(),
+                                                    [this](std::string_view line) { OnConsoleLine(line); });
+  subscription_ = machine_->timeline().Subscribe([this](const Event& event) { OnEvent(event); });
+  internal::AddLiveVm(this);
 }
 
-}  // namespace
+void Vm::Impl::Unwatch() {
+  internal::RemoveLiveVm(this);
+  // The machine's death is what this object wants now: nobody shall be told of it.
+  subscription_.reset();
+  internal::RunOnIoThread([] {});  // a callback that runs there now ends first
+  agent_.reset();
+  console_.reset();
+}
 
-class Vm::Impl final : public internal::LiveVm {
- public:
-  Impl(std::unique_ptr<Machine> machine, MachineSpec asked)
-      : machine_(std::move(machine)),
-        asked_(std::move(asked)),
-        console_(machine_->console_path(), [this](std::string_view line) { OnConsoleLine(line); }),
-        subscription_(machine_->timeline().Subscribe([this](const Event& event) { OnEvent(event); })) {
-    internal::AddLiveVm(this);
-  }
+void Vm::Impl::Replace(std::unique_ptr<Machine> machine) {
+  Unwatch();
+  machine_->Kill();
+  former_.push_back(std::exchange(machine_, std::move(machine)));
+  Watch();
+}
 
-  ~Impl() {
-    internal::NotifyVmGoing(*this, std::uncaught_exceptions() > exceptions_before_);
-    internal::RemoveLiveVm(this);
-    // The machine's death is what this object wants now: nobody shall be told of it.
-    subscription_.reset();
-    internal::RunOnIoThread([] {});  // a callback that runs there now ends first
-    agent_.reset();
-  }
-
-  void Boot();
-  void AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing);
-  bool Stop(Duration grace);
-  void Kill();
-  void Reboot(Duration timeout);
-  void Reset();
-  const std::string& Name() const override { return machine_->name(); }
-  std::string Describe() const override;
-  void WriteArtifacts(const fs::path& directory) override;
-
-  // Runs an operation of the guest; an error gets what the machine and its console say.
-  template <typename Operation>
-  auto InGuest(std::string_view doing, Operation operation) -> decltype(operation(std::declval<Agent&>()));
-
-  Machine& machine() { return *machine_; }
-  internal::ConsoleLog& console() { return console_; }
-  std::string Title() const { return fmt::format("'{}' ({})", machine_->name(), machine_->driver()); }
-
- private:
-  void OnConsoleLine(std::string_view line);
-  void OnEvent(const Event& event);
-  void Explain(Error& error);
-  [[noreturn]] void ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing);
-  void ConnectAgent();
-
-  std::unique_ptr<Machine> machine_;
-  const int exceptions_before_ = std::uncaught_exceptions();
-  const MachineSpec asked_;  // before its image was filled in: what a person writes to get the same VM
-  std::unique_ptr<Agent> agent_;
-  internal::ConsoleLog console_;
-  Timeline::Subscription subscription_;
-};
+fs::path Vm::Impl::SnapshotDirectory(std::string_view name) const {
+  Machine& first = former_.empty() ? *machine_ : *former_.front();
+  return first.sandbox().Path(fmt::format("snapshot-{}", name));
+}
 
 void Vm::Impl::OnConsoleLine(std::string_view line) {
   if (line.find(kPanicMarker) != std::string_view::npos) {
@@ -127,11 +115,45 @@ void Vm::Impl::ConnectAgent() {
 void Vm::Impl::Boot() {
   Clock::time_point began = Clock::now();
   Deadline deadline = Deadline::After(BootTimeout(asked_));
-  console_.BeginBoot();
+  console_->BeginBoot();
   size_t from = machine_->timeline().size();
   machine_->Boot();
   ConnectAgent();
   AwaitReady(from, began, deadline, "boot");
+}
+
+void Vm::Impl::TakeOver() {
+  Clock::time_point began = Clock::now();
+  console_->BeginBoot();
+  size_t from = machine_->timeline().size();
+  ConnectAgent();
+  AwaitReady(from, began, Deadline::After(BootTimeout(asked_)), "take over");
+}
+
+void Vm::Impl::GoOnFrom(const fs::path& snapshot, const GuestIdentity& identity) {
+  Clock::time_point began = Clock::now();
+  Deadline deadline = Deadline::After(BootTimeout(asked_));
+  console_->BeginBoot();
+  size_t from = machine_->timeline().size();
+  machine_->Restore(snapshot);
+  ConnectAgent();
+  AwaitReady(from, began, deadline, "restore");
+  FixUp(identity);
+}
+
+void Vm::Impl::FixUp(const GuestIdentity& identity) {
+  InGuest("set clock and entropy", [&](Agent& agent) { agent.FixUp(identity); });
+}
+
+void Vm::Impl::Save(const fs::path& directory) {
+  InGuest("stop its processes", [](Agent& agent) { agent.Quiesce(); });
+  try {
+    machine_->Snapshot(directory);
+  } catch (const Error&) {
+    if (IsUp(machine_->status())) FixUp({});
+    throw;
+  }
+  if (IsUp(machine_->status())) FixUp({});
 }
 
 void Vm::Impl::AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing) {
@@ -152,7 +174,7 @@ void Vm::Impl::ThrowNotReady(const std::optional<Event>& why, Clock::time_point 
   std::string took = ForPeople(Duration(Clock::now() - began));
   std::string where = fmt::format("{} ({}, {})", machine_->name(), machine_->driver(), machine_->Info().machine);
   ErrorText text{.notes = {}, .next_step = {}};
-  std::string tail = console_.Tail(kTailLines);
+  std::string tail = console_->Tail(kTailLines);
   text.notes.push_back(tail.empty() ? "console: (nothing)" : "console: …\n" + tail);
   machine_->Kill();
   if (!why) {
@@ -202,7 +224,7 @@ void Vm::Impl::Kill() {
 void Vm::Impl::Reboot(Duration timeout) {
   Clock::time_point began = Clock::now();
   Deadline deadline = Deadline::After(timeout > Duration::zero() ? timeout : BootTimeout(asked_));
-  console_.BeginBoot();
+  console_->BeginBoot();
   size_t from = machine_->timeline().size();
   InGuest("reboot", [deadline](Agent& agent) { agent.Reboot(deadline); });
   AwaitReady(from, began, deadline, "reboot");
@@ -210,7 +232,7 @@ void Vm::Impl::Reboot(Duration timeout) {
 
 void Vm::Impl::Reset() {
   Clock::time_point began = Clock::now();
-  console_.BeginBoot();
+  console_->BeginBoot();
   size_t from = machine_->timeline().size();
   machine_->Reset();
   AwaitReady(from, began, Deadline::After(BootTimeout(asked_)), "reset");
@@ -221,43 +243,8 @@ void Vm::Impl::Explain(Error& error) {
   error.AddNote(
       fmt::format("{}: {}{}, {}", Title(), ToString(status.state), status.paused ? ", paused" : "", status.reason));
   if (IsDown(status) || error.kind() == std::string_view("Timeout")) {
-    std::string tail = console_.Tail(kTailLines);
+    std::string tail = console_->Tail(kTailLines);
     if (!tail.empty()) error.AddNote("console: …\n" + tail);
-  }
-}
-
-template <typename Operation>
-auto Vm::Impl::InGuest(std::string_view doing, Operation operation) -> decltype(operation(std::declval<Agent&>())) {
-  if (!asked_.agent) {
-    throw BadSpec(
-        {.summary = fmt::format("{}: cannot {}: this VM has no agent (\"agent\": false in its spec)", Title(), doing),
-         .next_step = "use an image with mayfly's agent, or what the console shows (WaitForConsole)"});
-  }
-  if (!agent_ || !IsUp(machine_->status())) {
-    throw GuestFailed(
-        {.summary = fmt::format("{}: cannot {}: the VM is not up", Title(), doing),
-         .notes = {fmt::format("state: {}, {}", ToString(machine_->status().state), machine_->status().reason)},
-         .next_step = "Boot() it first"});
-  }
-  try {
-    return operation(*agent_);
-  } catch (GuestFailed& error) {
-    if (!agent_->connected()) {
-      // The channel closes a moment before the VMM's end is known: which of the two it was makes another error.
-      try {
-        machine_->WaitForStatus(IsDown, "end of the VMM", Deadline::After(Scaled(seconds(2))));
-      } catch (const Timeout&) {
-      }
-    }
-    Explain(error);
-    if (machine_->status().state == MachineState::kFailed) {
-      ErrorText text = error.text();
-      throw VmmDied(std::move(text));
-    }
-    throw;
-  } catch (Error& error) {
-    Explain(error);
-    throw;
   }
 }
 
@@ -270,7 +257,7 @@ std::string Vm::Impl::Describe() const {
     const Event& last = events.back();
     out += fmt::format("  last event, at {}: {} {} {}\n", ForPeople(last.at), last.source, last.name, last.detail);
   }
-  std::string tail = console_.Tail(kTailLines);
+  std::string tail = console_->Tail(kTailLines);
   return out + (tail.empty() ? "  console: (nothing)\n" : "  console: …\n" + tail + "\n");
 }
 
@@ -306,7 +293,7 @@ Vm Vm::Create(MachineSpec spec, const Progress& progress) {
   Validate(spec);
   Driver& driver = FindDriver(spec.driver);
   MachineSpec resolved = ResolveImage(spec, progress);
-  std::unique_ptr<Machine> machine = driver.Create(resolved, Sandbox::Create(spec.name));
+  std::unique_ptr<Machine> machine = driver.Create(resolved, internal::SandboxFor(spec));
   return Vm(std::make_unique<Impl>(std::move(machine), std::move(spec)));
 }
 
@@ -336,6 +323,7 @@ GuestProcess Vm::Start(const Command& command, const StartOptions& options) {
 }
 
 void Vm::Upload(const fs::path& from, std::string_view to) {
+  impl_->AddUpload(from);
   impl_->InGuest("upload", [&](Agent& agent) { agent.Upload(from, to); });
 }
 

@@ -55,13 +55,35 @@ class PortForward {
   std::unique_ptr<Impl> impl_;
 };
 
+class TemplateBuilder;
+class Vm;
+
+// What the guests of a template are prepared with, once for all its forks.
+struct Preparation {
+  std::string identity{};             // of `run`: another one prepares another template
+  std::function<bool(Vm& vm)> run{};  // false: it has left the guest as it was; none: nothing is prepared
+};
+
 class Vm {
  public:
+  class Impl;
+
   // Creates and boots. Throws what Create and Boot throw.
   static Vm Boot(MachineSpec spec);
   // Creates only: image resolved (and built when it is missing, which `progress` is told), driver chosen, sandbox made,
   // state Stopped. Throws BadSpec, Unsupported, HostLacks.
   static Vm Create(MachineSpec spec, const Progress& progress = {});
+
+  // A fork: a running copy of a template of this spec, ready in milliseconds where booting takes seconds. The template
+  // is booted and prepared by whoever comes first, kept in the cache, and built again when image, VMM,
+  // `prepare.identity` or a file that was uploaded has changed; the others wait for it. A fork has its own clock,
+  // random numbers, host name, machine id and MAC addresses, and shares memory and disks with its siblings only where
+  // neither has written. Commands that `prepare.run` has started and not waited for are killed in forks, unless they
+  // have become daemons.
+  //
+  // Where the backend cannot copy machines of this spec (Driver::WhyNoCopies, no agent) or MAYFLY_FORK is "off", it
+  // boots and prepares this VM; its timeline tells why. Throws what Boot and `prepare.run` throw.
+  static Vm Fork(MachineSpec spec, const Preparation& prepare = {}, const Progress& progress = {});
 
   Vm(Vm&&) noexcept;
   Vm& operator=(Vm&&) noexcept;
@@ -86,6 +108,16 @@ class Vm {
   void Reboot(Duration timeout = std::chrono::seconds(0));
   // Presses the reset button and waits until the guest is ready again.
   void Reset();
+
+  // --- Copies -----------------------------------------------------------------------------------------------------
+  // Saves the VM as it is now, memory and disks, under a name that it does not have yet; it goes on. Kept until the Vm
+  // goes.
+  void Snapshot(std::string_view name);
+  // Goes back to what was saved: as if nothing had happened since, but for the clock and random numbers. machine() is
+  // another object afterwards. Throws BadSpec for an unknown name (with those that there are).
+  void Revert(std::string_view name);
+  // A second VM that goes on from here like this one, with a name, clock, random numbers and addresses of its own.
+  Vm Clone();
 
   // --- Commands ---------------------------------------------------------------------------------------------------
   // Runs a command to its end. Throws GuestFailed when it cannot be started (no such program or user) or the guest goes
@@ -128,7 +160,7 @@ class Vm {
   void WriteArtifacts(const std::filesystem::path& directory);
 
  private:
-  class Impl;
+  friend class TemplateBuilder;
   explicit Vm(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -3,6 +3,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/content_hash.h>
 #include <mayfly/internal/entry_cache.h>
+#include <mayfly/internal/entry_manifest.h>
 #include <mayfly/internal/files.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -10,8 +11,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
-#include <map>
 #include <nlohmann/json.hpp>
 
 namespace mayfly::internal {
@@ -19,10 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr const char* kManifest = "manifest.json";
-constexpr const char* kChecked = "checked.json";
-constexpr uint64_t kLargestManifest = 16 << 20;
 
 void Tell(const Progress& progress, const std::string& line) {
   if (progress) progress(line);
@@ -52,88 +47,6 @@ class BuildLock {
  private:
   UniqueFd fd_;
 };
-
-// What shows, without reading it, that a file is the one that was checked.
-json Stamp(const fs::path& file) {
-  struct stat status{};
-  if (stat(file.c_str(), &status) != 0) return nullptr;
-  constexpr int64_t kNanoseconds = 1'000'000'000;
-  return {status.st_size, status.st_mtim.tv_sec * kNanoseconds + status.st_mtim.tv_nsec, status.st_ino};
-}
-
-json StampAll(const fs::path& entry, const json& files) {
-  json stamps = json::object();
-  for (const json& file : files) stamps[file.at("path").get<std::string>()] = Stamp(entry / file.at("path"));
-  return stamps;
-}
-
-std::string Checksum(const fs::path& file) { return ContentHash().AddFile(file).Digest(); }
-
-// Not atomic and may fail: whoever reads something else checks the files again.
-void WriteStamps(const fs::path& entry, const json& files) {
-  try {
-    WriteWholeFile(entry / kChecked, StampAll(entry, files).dump());
-  } catch (const Error&) {
-  }
-}
-
-bool AlwaysVerify() {
-  const char* value = std::getenv("MAYFLY_VERIFY");  // NOLINT(concurrency-mt-unsafe): nobody sets the environment
-  return value != nullptr && std::string_view(value) == "1";
-}
-
-// What is wrong with the files of an entry, or nothing.
-std::string FindDamage(const fs::path& entry, const json& files) {
-  for (const json& file : files) {
-    std::string name = file.at("path");
-    std::error_code error;
-    auto size = fs::file_size(entry / name, error);
-    if (error) return name + " is missing";
-    if (size != file.at("size").get<uint64_t>()) return name + " has another size";
-    if (Checksum(entry / name) != file.at("checksum").get<std::string>()) return name + " has another checksum";
-  }
-  return {};
-}
-
-struct CheckedEntry {
-  Bytes size{};
-  std::string damage{};
-};
-
-CheckedEntry CheckEntry(const fs::path& entry) {
-  try {
-    const json files = json::parse(ReadWholeFile(entry / kManifest, kLargestManifest)).at("files");
-    CheckedEntry checked;
-    for (const json& file : files) checked.size = checked.size + Bytes(file.at("size").get<uint64_t>());
-    std::error_code error;
-    if (!AlwaysVerify() && fs::exists(entry / kChecked, error)) {
-      json known = json::parse(ReadWholeFile(entry / kChecked, kLargestManifest), nullptr, /*allow_exceptions=*/false);
-      if (known == StampAll(entry, files)) return checked;
-    }
-    checked.damage = FindDamage(entry, files);
-    if (checked.damage.empty()) WriteStamps(entry, files);
-    return checked;
-  } catch (const json::exception&) {
-    return {.damage = fmt::format("{} is broken", kManifest)};
-  } catch (const Error& error) {
-    return {.damage = error.text().summary};
-  }
-}
-
-// The list of an entry's files, which it also brings to the disk.
-json ListFiles(const fs::path& entry) {
-  std::map<std::string, fs::path> sorted;
-  for (const fs::directory_entry& file : fs::recursive_directory_iterator(entry)) {
-    if (file.is_regular_file()) sorted[file.path().lexically_relative(entry).native()] = file.path();
-  }
-  json files = json::array();
-  for (const auto& [name, path] : sorted) {
-    UniqueFd fd = OpenToRead(path);
-    if (fsync(fd.get()) != 0) ThrowFileError("write", path, errno);
-    files.push_back({{"path", name}, {"size", fs::file_size(path)}, {"checksum", Checksum(path)}});
-  }
-  return files;
-}
 
 void Rename(const fs::path& from, const fs::path& to) {
   if (rename(from.c_str(), to.c_str()) != 0) ThrowFileError("write", to, errno);
@@ -199,10 +112,7 @@ fs::path EntryCache::GetLocked(const EntryRequest& request, Reuse reuse, const P
     fs::create_directories(place.entry);
     fs::create_directories(place.scratch);
     request.build(place);
-    json files = ListFiles(place.entry);
-    json manifest = {{"name", request.name}, {"identity", identity}, {"inputs", inputs}, {"files", files}};
-    WriteWholeFile(place.entry / kManifest, manifest.dump(2) + "\n");
-    WriteStamps(place.entry, files);
+    WriteManifest(place.entry, {{"name", request.name}, {"identity", identity}, {"inputs", inputs}});
     MoveIntoPlace(place.entry, entry);
     fs::remove_all(work);
   }

@@ -14,9 +14,9 @@ namespace {
 // A process that the pool started for a lease. The pool is its parent, so only the pool can tell how it ended.
 class LeasedProcess : public Process {
  public:
-  LeasedProcess(std::shared_ptr<Lease> lease, const Message& started, UniqueFd pidfd, Duration grace)
-      : lease_(std::move(lease)), id_(started.body.at("process").get<int>()), grace_(grace) {
-    pid_ = started.body.at("pid").get<pid_t>();
+  LeasedProcess(std::shared_ptr<Lease> lease, const nlohmann::json& started, UniqueFd pidfd, Duration grace)
+      : lease_(std::move(lease)), id_(started.at("process").get<int>()), grace_(grace) {
+    pid_ = started.at("pid").get<pid_t>();
     pidfd_ = std::move(pidfd);
   }
   ~LeasedProcess() override { End(grace_); }
@@ -66,6 +66,31 @@ Lease::Lease(std::unique_ptr<PoolConnection> connection, const LeaseRequest& req
   directory_ = reply.body.at("directory").get<std::string>();
 }
 
+Lease::Fork Lease::OpenFork(const std::filesystem::path& directory) {
+  std::unique_ptr<PoolConnection> connection = PoolConnection::Open();
+  Message reply = connection->Call({{"op", "fork"}, {"template", directory.string()}});
+  if (reply.descriptors.size() < 2) throw HostLacks({.summary = "the pool gave a fork without its descriptors"});
+  auto lease = std::make_shared<Lease>(std::move(connection), reply.body.at("directory").get<std::string>());
+  Fork fork{.driver = reply.body.at("driver").get<std::string>(),
+            .machine = {.record = reply.body.at("record").get<std::string>(),
+                        .sandbox = Sandbox::OwnedBy(lease, lease->directory()),
+                        .vmm = std::make_unique<LeasedProcess>(lease, reply.body, std::move(reply.descriptors[0]),
+                                                               Duration::zero())},
+            .agent = std::move(reply.descriptors[1])};
+  for (size_t i = 2; i < reply.descriptors.size(); ++i) {
+    fork.machine.descriptors.push_back(std::move(reply.descriptors[i]));
+  }
+  return fork;
+}
+
+Lease::~Lease() {
+  try {
+    connection_->Call({{"op", "close"}}, {}, Deadline::After(Scaled(std::chrono::seconds(10))));
+  } catch (const Error&) {
+    // The pool has gone away, and with it all that it held; or it hangs, and sees the end of the connection later.
+  }
+}
+
 std::unique_ptr<Process> Lease::Start(ChildOptions options) {
   // The pool's own directory is not ours.
   if (options.working_directory.empty()) options.working_directory = std::filesystem::current_path();
@@ -73,7 +98,8 @@ std::unique_ptr<Process> Lease::Start(ChildOptions options) {
   for (const auto& [ours, target] : options.inherit) descriptors.push_back(ours);
   Message reply = connection_->Call({{"op", "start"}, {"options", ToJson(options)}}, descriptors);
   if (reply.descriptors.size() != 1) throw HostLacks({.summary = "the pool started a process without its pidfd"});
-  return std::make_unique<LeasedProcess>(shared_from_this(), reply, std::move(reply.descriptors[0]), options.grace);
+  return std::make_unique<LeasedProcess>(shared_from_this(), reply.body, std::move(reply.descriptors[0]),
+                                         options.grace);
 }
 
 void Lease::Keep() { connection_->Call({{"op", "keep"}}); }

@@ -11,10 +11,12 @@
 #include <mayfly/bytes.h>
 #include <mayfly/internal/pool_connection.h>
 #include <mayfly/internal/process.h>
+#include <mayfly/machine.h>
 
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace mayfly::internal {
 
@@ -29,6 +31,18 @@ class Lease : public SandboxOwner, public std::enable_shared_from_this<Lease> {
   // Waits for admission. Throws what PoolConnection::Open and the pool throw.
   static std::shared_ptr<Lease> Open(const LeaseRequest& request);
   Lease(std::unique_ptr<PoolConnection> connection, const LeaseRequest& request);
+  // Returns when all of it is gone.
+  ~Lease() override;
+  Lease(std::unique_ptr<PoolConnection> connection, std::filesystem::path directory)
+      : connection_(std::move(connection)), directory_(std::move(directory)) {}
+
+  // A running copy of the template in `directory`: its lease, and what Driver::Adopt of `driver` takes.
+  struct Fork {
+    std::string driver{};
+    ReleasedMachine machine;
+    UniqueFd agent{};
+  };
+  static Fork OpenFork(const std::filesystem::path& directory);
 
   const std::filesystem::path& directory() const { return directory_; }
   PoolConnection& connection() { return *connection_; }

@@ -34,9 +34,17 @@ constexpr auto kHandshake = seconds(10);
 constexpr auto kStart = seconds(20);
 
 // What a daemon takes from the environment of the process that started it.
-constexpr std::array kSharedVariables = {
-    "PATH",        "HOME",       "MAYFLY_CACHE_DIR", "XDG_CACHE_HOME",  "MAYFLY_DRIVER",
-    "MAYFLY_QEMU", "MAYFLY_KVM", "MAYFLY_DATA_DIR",  "MAYFLY_POOL_IDLE"};
+constexpr std::array kSharedVariables = {"PATH",
+                                         "HOME",
+                                         "MAYFLY_CACHE_DIR",
+                                         "XDG_CACHE_HOME",
+                                         "MAYFLY_DRIVER",
+                                         "MAYFLY_QEMU",
+                                         "MAYFLY_KVM",
+                                         "MAYFLY_DATA_DIR",
+                                         "MAYFLY_POOL_IDLE",
+                                         "MAYFLY_ACCEL",
+                                         "MAYFLY_POOL_WARM"};
 
 const char* Environment(const char* name) {
   const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nothing here sets it
@@ -233,10 +241,10 @@ PoolConnection::PoolConnection(UniqueFd socket) : socket_(std::move(socket)) {
   daemon_pid_ = reply->body.value("pid", -1);
 }
 
-Message PoolConnection::Call(const nlohmann::json& request, std::span<const int> descriptors) {
+Message PoolConnection::Call(const nlohmann::json& request, std::span<const int> descriptors, Deadline deadline) {
   std::lock_guard lock(mutex_);
   socket_.Send(request, descriptors, Deadline::After(Scaled(kHandshake)));
-  std::optional<Message> reply = socket_.Receive(Deadline::Never());
+  std::optional<Message> reply = socket_.Receive(deadline);
   if (!reply) {
     throw PeerGone({.summary = fmt::format("the pool daemon (mayflyd, process {}) has gone away", daemon_pid_),
                     .next_step = "its log is in the runtime directory, `mayfly doctor` tells where"});

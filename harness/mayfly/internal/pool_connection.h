@@ -47,7 +47,8 @@ class PoolConnection {
 
   // Sends a request and waits for its reply, however long admission takes. Throws the error of the reply; PeerGone
   // when the pool has gone away.
-  Message Call(const nlohmann::json& request, std::span<const int> descriptors = {});
+  Message Call(const nlohmann::json& request, std::span<const int> descriptors = {},
+               Deadline deadline = Deadline::Never());
 
   pid_t daemon_pid() const { return daemon_pid_; }
 

@@ -8,10 +8,13 @@
 // | --- | --- | --- |
 // | hello | protocol, version, program | protocol, version, pid |
 // | open | name, memory (bytes), cpus | directory (the VM's sandbox) |
+// | fork | template (directory) | directory, driver, record, process, pid, and a pidfd, the agent's channel and the
+//   driver's own descriptors (ReleasedMachine) |
 // | start | options (see ToJson(ChildOptions)), and the descriptors to inherit | process, pid, and a pidfd |
 // | signal | process, signal | – |
 // | poll | process | code and signal, once it has ended |
 // | keep | – | – : the sandbox stays when the lease ends |
+// | close | – | – : all that the lease held is gone |
 // | status | – | what mayflyd holds, for `mayfly pool status` |
 // | stop | – | – : mayflyd ends every lease and leaves |
 #pragma once
@@ -25,7 +28,7 @@ namespace mayfly::internal {
 
 // Raised when a message changes its meaning. Clients and daemons of different protocols do not meet: it is a part of
 // the socket's name.
-constexpr int kPoolProtocol = 1;
+constexpr int kPoolProtocol = 2;
 
 nlohmann::json ToJson(const ChildOptions& options);
 // `descriptors` are those that came with the message, in the order of options.inherit.

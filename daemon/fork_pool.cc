@@ -1,0 +1,200 @@
+#include "daemon/fork_pool.h"
+
+#include <fmt/format.h>
+#include <mayfly/agent.h>
+#include <mayfly/driver.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/guest_identity.h>
+#include <mayfly/internal/template_store.h>
+#include <mayfly/snapshot.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <system_error>
+#include <utility>
+
+namespace mayfly::internal {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::seconds;
+
+constexpr auto kAnswerTime = seconds(60);
+constexpr size_t kMostPerTemplate = 64;
+constexpr size_t kWarmByDefault = 2;
+
+// How long the host has been suspended since its boot, in nanoseconds.
+int64_t Suspended() {
+  timespec with{}, without{};
+  clock_gettime(CLOCK_MONOTONIC, &without);
+  clock_gettime(CLOCK_BOOTTIME, &with);
+  return (with.tv_sec - without.tv_sec) * int64_t{1'000'000'000} + with.tv_nsec - without.tv_nsec;
+}
+
+// The two clocks are read one after the other; a lid that was closed makes more of a difference.
+constexpr int64_t kSleptAtLeast = 20'000'000;
+
+bool IsAlive(const ReadyFork& fork) {
+  pollfd ended{fork.machine.vmm->pidfd(), POLLIN, 0};
+  return poll(&ended, 1, 0) == 0;
+}
+
+}  // namespace
+
+ReadyFork MakeFork(const fs::path& directory) {
+  UniqueFd in_use = TemplateStore::Use(directory);
+  SnapshotInfo info = ReadSnapshot(directory);
+  Driver& driver = FindDriver(info.driver);
+  std::string name = fmt::format("{}-{}", info.spec.name, RandomDigits(4));
+  std::unique_ptr<Machine> machine = driver.Create(SpecOfCopy(info, name), Sandbox::Create(name));
+  machine->Restore(directory);
+  Agent agent(machine->ConnectAgent(), machine->timeline(), {.name = name, .transcript = {}});
+  agent.WaitForHello(Deadline::After(Scaled(kAnswerTime)));
+  agent.FixUp(IdentityOfCopy(info, machine->spec()));
+  MachineSpec spec = machine->spec();
+  UniqueFd channel = agent.Release();
+  return {.driver = info.driver,
+          .spec = std::move(spec),
+          .machine = machine->Release(),
+          .agent = std::move(channel),
+          .in_use = std::move(in_use)};
+}
+
+size_t ForksKeptReady(bool in_daemon) {
+  const char* given = std::getenv("MAYFLY_POOL_WARM");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
+  if (given == nullptr || *given == '\0') return in_daemon ? kWarmByDefault : 0;
+  char* end = nullptr;
+  unsigned long count = std::strtoul(given, &end, 10);
+  if (*end == '\0' && *given >= '0' && *given <= '9' && count <= kMostPerTemplate) return count;
+  throw BadSpec(
+      {.summary = fmt::format("MAYFLY_POOL_WARM: \"{}\" is not allowed; allowed: 0 to {}", given, kMostPerTemplate)});
+}
+
+ForkPool::ForkPool(EventLog& log, size_t warm)
+    : log_(log), warm_(warm), restores_(std::max(1U, std::thread::hardware_concurrency())) {
+  if (warm_ > 0) refill_ = std::thread([this] { Refill(); });
+}
+
+ForkPool::~ForkPool() {
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+  if (refill_.joinable()) refill_.join();
+}
+
+std::optional<ReadyFork> ForkPool::TakeWarm(const fs::path& directory) {
+  std::deque<Warm> dead;  // ends outside the lock
+  std::lock_guard lock(mutex_);
+  ++taken_;
+  auto shelf = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.directory == directory; });
+  if (shelf == shelves_.end()) {
+    shelves_.push_front({.directory = directory});
+    shelf = shelves_.begin();
+  } else {
+    shelves_.splice(shelves_.begin(), shelves_, shelf);
+  }
+  std::optional<ReadyFork> found;
+  while (!found && !shelf->forks.empty()) {
+    Warm warm = std::move(shelf->forks.front());
+    shelf->forks.pop_front();
+    bool good = IsAlive(warm.fork) && Suspended() - warm.suspended < kSleptAtLeast;
+    if (good) {
+      found = std::move(warm.fork);
+      ++hits_;
+    } else {
+      dead.push_back(std::move(warm));
+    }
+  }
+  shelf->wanted = warm_ - std::min(warm_, shelf->forks.size());
+  changed_.notify_all();
+  return found;
+}
+
+ReadyFork ForkPool::Take(const fs::path& directory) {
+  if (std::optional<ReadyFork> warm = TakeWarm(directory)) return std::move(*warm);
+  restores_.acquire();
+  struct Release {
+    ~Release() { restores.release(); }
+    std::counting_semaphore<>& restores;
+  } release{restores_};
+  return MakeFork(directory);
+}
+
+std::optional<fs::path> ForkPool::NextToFill() {
+  for (const Shelf& shelf : shelves_) {
+    if (shelf.wanted > 0) return shelf.directory;
+  }
+  return std::nullopt;
+}
+
+// Takes what is too much from the templates that were used longest ago.
+void ForkPool::Trim(std::deque<Warm>& going) {
+  size_t count = 0;
+  for (Shelf& shelf : shelves_) {
+    count += shelf.forks.size();
+    while (count > kMostWarm && !shelf.forks.empty()) {
+      going.push_back(std::move(shelf.forks.back()));
+      shelf.forks.pop_back();
+      --count;
+    }
+  }
+}
+
+void ForkPool::Refill() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    std::optional<fs::path> directory;
+    changed_.wait(lock, [&] { return ending_ || (directory = NextToFill()); });
+    if (ending_) return;
+    lock.unlock();
+    std::optional<Warm> made;
+    std::string failure;
+    restores_.acquire();
+    try {
+      made = Warm{.fork = MakeFork(*directory), .suspended = Suspended()};
+    } catch (const std::exception& error) {
+      failure = error.what();
+      log_.Write("no-warm-fork", {{"template", directory->string()}, {"error", failure}});
+    }
+    restores_.release();
+    std::deque<Warm> going;
+    lock.lock();
+    auto shelf =
+        std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.directory == *directory; });
+    if (shelf == shelves_.end()) continue;
+    // One that cannot be made is not tried again before somebody asks for it and sees the error.
+    shelf->wanted = made ? shelf->wanted - std::min<size_t>(1, shelf->wanted) : 0;
+    if (made) shelf->forks.push_back(std::move(*made));
+    Trim(going);
+    lock.unlock();
+    going.clear();
+    lock.lock();
+  }
+}
+
+void ForkPool::Drop() {
+  std::deque<Warm> going;  // ends outside the lock
+  std::lock_guard lock(mutex_);
+  for (Shelf& shelf : shelves_) {
+    shelf.wanted = 0;
+    for (Warm& warm : shelf.forks) going.push_back(std::move(warm));
+    shelf.forks.clear();
+  }
+}
+
+nlohmann::json ForkPool::Status() const {
+  std::lock_guard lock(mutex_);
+  nlohmann::json templates = nlohmann::json::array();
+  size_t warm = 0;
+  for (const Shelf& shelf : shelves_) {
+    templates.push_back({{"directory", shelf.directory.string()}, {"warm", shelf.forks.size()}});
+    warm += shelf.forks.size();
+  }
+  return {{"warm", warm}, {"taken", taken_}, {"hits", hits_}, {"templates", templates}};
+}
+
+}  // namespace mayfly::internal

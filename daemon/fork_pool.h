@@ -1,0 +1,96 @@
+// Forks: running copies of templates, some of them made before anybody asks.
+//
+//   ForkPool forks(log, ForksKeptReady());
+//   ReadyFork fork = forks.Take("/…/templates/tiny-1f3a");      // a warm one, else restored now
+//
+// A fork is ready when the agent in its guest has answered after the restore and has given it a clock, random numbers,
+// names and addresses of its own. After each Take a thread of the pool restores others, so that the next lease finds
+// some: `warm` of each template in use, and at most kMostWarm in all, those of the templates used longest ago go first.
+//
+// Thread-safe. Restores that are under way at once are limited to the number of CPUs; more would only slow each other
+// down.
+#pragma once
+
+#include <mayfly/internal/unique_fd.h>
+#include <mayfly/machine.h>
+
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <semaphore>
+#include <string>
+#include <thread>
+
+#include "daemon/event_log.h"
+
+namespace mayfly::internal {
+
+// A machine on its way to a test.
+struct ReadyFork {
+  std::string driver{};
+  MachineSpec spec{};
+  ReleasedMachine machine;
+  UniqueFd agent{};
+  UniqueFd in_use{};  // keeps the template
+};
+
+// Restores a copy of the snapshot in `directory` and waits until it is ready. Throws what Driver::Create,
+// Machine::Restore and the agent throw.
+ReadyFork MakeFork(const std::filesystem::path& directory);
+
+// $MAYFLY_POOL_WARM: how many forks of a template wait for the next leases; by default 2 in mayflyd, none in a test
+// process (MAYFLY_POOL=off). Throws BadSpec for what is no number from 0 to 64.
+size_t ForksKeptReady(bool in_daemon);
+
+class ForkPool {
+ public:
+  static constexpr size_t kMostWarm = 16;
+
+  ForkPool(EventLog& log, size_t warm);
+  // Ends all warm forks and the thread that makes them.
+  ~ForkPool();
+
+  // Throws what MakeFork throws.
+  ReadyFork Take(const std::filesystem::path& directory);
+
+  // Ends all warm forks, to make room; more are made after the next Take.
+  void Drop();
+
+  // {"warm": 2, "taken": 40, "hits": 38, "templates": [{"directory": …, "warm": 2}]}
+  nlohmann::json Status() const;
+
+ private:
+  struct Warm {
+    ReadyFork fork;
+    int64_t suspended;  // how long the host had slept when it was made
+  };
+  struct Shelf {  // the warm forks of one template
+    std::filesystem::path directory;
+    std::deque<Warm> forks{};
+    size_t wanted = 0;  // forks that are to be made still
+  };
+
+  std::optional<ReadyFork> TakeWarm(const std::filesystem::path& directory);
+  void Refill();
+  std::optional<std::filesystem::path> NextToFill();
+  void Trim(std::deque<Warm>& going);
+
+  EventLog& log_;
+  const size_t warm_;
+  std::counting_semaphore<> restores_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::list<Shelf> shelves_;  // the one used last first
+  size_t taken_ = 0;
+  size_t hits_ = 0;
+  bool ending_ = false;
+  std::thread refill_;  // last: uses the members above
+};
+
+}  // namespace mayfly::internal

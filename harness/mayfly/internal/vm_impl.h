@@ -1,0 +1,135 @@
+// What is behind a Vm: the machine, its console, and the agent in its guest.
+#pragma once
+
+#include <fmt/format.h>
+#include <mayfly/agent.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/console_log.h>
+#include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/live_vms.h>
+#include <mayfly/vm.h>
+
+#include <chrono>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace mayfly {
+namespace internal {
+
+bool IsUp(const MachineStatus& status);
+bool IsDown(const MachineStatus& status);
+
+// The sandbox of a new VM, which the pool owns. Waits for admission; throws what Lease::Open does.
+Sandbox SandboxFor(const MachineSpec& spec);
+
+}  // namespace internal
+
+class Vm::Impl final : public internal::LiveVm {
+ public:
+  Impl(std::unique_ptr<Machine> machine, MachineSpec asked) : machine_(std::move(machine)), asked_(std::move(asked)) {
+    Watch();
+  }
+
+  ~Impl() {
+    internal::NotifyVmGoing(*this, std::uncaught_exceptions() > exceptions_before_);
+    Unwatch();
+  }
+
+  void Boot();
+  // The machine runs already: connects to its guest.
+  void TakeOver();
+  // Restores the machine from a snapshot, as a guest with that identity.
+  void GoOnFrom(const std::filesystem::path& snapshot, const GuestIdentity& identity);
+  void FixUp(const GuestIdentity& identity);
+  // Machine::Snapshot with the guest's processes stopped meanwhile.
+  void Save(const std::filesystem::path& directory);
+  void AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing);
+  bool Stop(Duration grace);
+  void Kill();
+  void Reboot(Duration timeout);
+  void Reset();
+  const std::string& Name() const override { return machine_->name(); }
+  std::string Describe() const override;
+  void WriteArtifacts(const std::filesystem::path& directory) override;
+
+  // Runs an operation of the guest; an error gets what the machine and its console say.
+  template <typename Operation>
+  auto InGuest(std::string_view doing, Operation operation) -> decltype(operation(std::declval<Agent&>()));
+
+  Machine& machine() { return *machine_; }
+  const MachineSpec& asked() const { return asked_; }
+  // Files of the host that were uploaded, with those in directories.
+  const std::vector<std::filesystem::path>& uploads() const { return uploads_; }
+  void AddUpload(const std::filesystem::path& from) {
+    if (watch_uploads_) uploads_.push_back(from);
+  }
+  void WatchUploads() { watch_uploads_ = true; }
+  // Goes on with another machine, which is down. This one is kept, killed: the files of its sandbox may be needed.
+  void Replace(std::unique_ptr<Machine> machine);
+  // Where vm.Snapshot keeps what it saves: in the first machine's sandbox.
+  std::filesystem::path SnapshotDirectory(std::string_view name) const;
+  internal::ConsoleLog& console() { return *console_; }
+  std::string Title() const { return fmt::format("'{}' ({})", machine_->name(), machine_->driver()); }
+
+ private:
+  void Watch();
+  void Unwatch();
+  void OnConsoleLine(std::string_view line);
+  void OnEvent(const Event& event);
+  void Explain(Error& error);
+  [[noreturn]] void ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing);
+  void ConnectAgent();
+
+  std::vector<std::unique_ptr<Machine>> former_;  // goes last: disks of machine_ lie on files of theirs
+  std::unique_ptr<Machine> machine_;
+  const int exceptions_before_ = std::uncaught_exceptions();
+  const MachineSpec asked_;  // before its image was filled in: what a person writes to get the same VM
+  std::unique_ptr<Agent> agent_;
+  std::unique_ptr<internal::ConsoleLog> console_;
+  Timeline::Subscription subscription_;
+  bool watch_uploads_ = false;
+  std::vector<std::filesystem::path> uploads_;
+};
+
+template <typename Operation>
+auto Vm::Impl::InGuest(std::string_view doing, Operation operation) -> decltype(operation(std::declval<Agent&>())) {
+  if (!asked_.agent) {
+    throw BadSpec(
+        {.summary = fmt::format("{}: cannot {}: this VM has no agent (\"agent\": false in its spec)", Title(), doing),
+         .next_step = "use an image with mayfly's agent, or what the console shows (WaitForConsole)"});
+  }
+  if (!agent_ || !internal::IsUp(machine_->status())) {
+    throw GuestFailed(
+        {.summary = fmt::format("{}: cannot {}: the VM is not up", Title(), doing),
+         .notes = {fmt::format("state: {}, {}", ToString(machine_->status().state), machine_->status().reason)},
+         .next_step = "Boot() it first"});
+  }
+  try {
+    return operation(*agent_);
+  } catch (GuestFailed& error) {
+    if (!agent_->connected()) {
+      // The channel closes a moment before the VMM's end is known: which of the two it was makes another error.
+      try {
+        machine_->WaitForStatus(internal::IsDown, "end of the VMM", Deadline::After(Scaled(std::chrono::seconds(2))));
+      } catch (const Timeout&) {
+      }
+    }
+    Explain(error);
+    if (machine_->status().state == MachineState::kFailed) {
+      ErrorText text = error.text();
+      throw VmmDied(std::move(text));
+    }
+    throw;
+  } catch (Error& error) {
+    Explain(error);
+    throw;
+  }
+}
+
+}  // namespace mayfly
