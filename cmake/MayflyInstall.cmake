@@ -9,7 +9,8 @@ install(TARGETS mayfly mayfly_gtest mayfly_gtest_main EXPORT mayflyTargets
 # Of the private headers only what public ones include.
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/harness/mayfly ${PROJECT_SOURCE_DIR}/fixtures/mayfly
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" PATTERN internal EXCLUDE)
-install(FILES ${PROJECT_SOURCE_DIR}/harness/mayfly/internal/unique_fd.h
+install(FILES ${PROJECT_SOURCE_DIR}/harness/mayfly/internal/process.h
+              ${PROJECT_SOURCE_DIR}/harness/mayfly/internal/unique_fd.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mayfly/internal)
 install(FILES ${PROJECT_BINARY_DIR}/harness/generated/mayfly/capability.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mayfly)
 

@@ -176,8 +176,8 @@ std::string KernelCommandLine(const CommandLineInput& in) {
   // In software emulation the guest's TSC is the host's. microvm has no clock to measure it against.
   if (!in.kvm && in.tsc_khz > 0) words.push_back(fmt::format("tsc_early_khz={}", in.tsc_khz));
   if (in.spec.max_memory > in.spec.memory) words.emplace_back("memhp_default_state=online_movable");
-  // Read by kernels since 5.19; an init that has a name of its own overrides it. Before the spec's own words: a hostname
-  // there wins, and what follows "--" belongs to init alone.
+  // Read by kernels since 5.19; an init that has a name of its own overrides it. Before the spec's own words: a
+  // hostname there wins, and what follows "--" belongs to init alone.
   words.push_back("hostname=" + in.spec.name);
   if (!in.spec.boot.command_line.empty()) words.push_back(in.spec.boot.command_line);
   return fmt::format("{}", fmt::join(words, " "));

@@ -33,7 +33,7 @@ struct Guest {
 
 class QemuSnapshot : public testing::Test {
  protected:
-  static std::unique_ptr<Machine> Create(MachineSpec spec) {
+  static std::unique_ptr<Machine> Create(const MachineSpec& spec) {
     std::string name = spec.name;
     return FindDriver("qemu").Create(spec, Sandbox::Create(name));
   }

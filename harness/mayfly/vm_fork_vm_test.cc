@@ -29,7 +29,7 @@ MachineSpec Small() { return {.memory = 128_MiB}; }
 class Counted {
  public:
   explicit Counted(std::string identity) : identity_(std::move(identity)) {}
-  Preparation Get(std::function<void(Vm&)> what = {}) {
+  Preparation Get(const std::function<void(Vm&)>& what = {}) {
     return {.identity = identity_, .run = [this, what](Vm& vm) {
               ++runs;
               vm.WriteFile("/prepared", identity_);

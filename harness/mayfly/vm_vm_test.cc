@@ -122,8 +122,8 @@ TEST(Vm, WordsForInitStayTheLastOnesOfTheKernelsCommandLine) {
   spec.name = "kv";
   spec.boot.command_line = "rdinit=/bin/sleep -- 1000";
   Vm vm = Vm::Create(spec);
-  EXPECT_THAT(vm.machine().spec().boot.command_line,
-              AllOf(HasSubstr("hostname=kv "), EndsWith(" rdinit=/bin/sleep -- 1000")));
+  EXPECT_THAT(vm.machine().Info().command_line,
+              testing::Contains(AllOf(HasSubstr("hostname=kv "), EndsWith(" rdinit=/bin/sleep -- 1000"))));
 }
 
 TEST(Vm, PowerOffInTheMiddleOfACommandIsToldAsSuch) {
