@@ -25,6 +25,10 @@ Loop::Loop() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   sigemptyset(&set);
   for (int signal : kSignals) sigaddset(&set, signal);
   sigprocmask(SIG_BLOCK, &set, nullptr);
+  // Whatever was ignored when the agent was started would stay so in commands.
+  for (int number = 1; number < NSIG; ++number) {
+    if (number != SIGKILL && number != SIGSTOP) signal(number, SIG_DFL);
+  }
   signal(SIGPIPE, SIG_IGN);
   signals_.Reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   Watch(signals_.get(), EPOLLIN, [this](uint32_t) { OnSignals(); });

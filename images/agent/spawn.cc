@@ -52,10 +52,9 @@ bool Fail(Child& child, const char* step) {
   return false;
 }
 
+// SIGPIPE is all that the agent ignores (see Loop).
 bool ResetSignals() {
-  for (int signal = 1; signal < NSIG; ++signal) {
-    if (signal != SIGKILL && signal != SIGSTOP) ::signal(signal, SIG_DFL);
-  }
+  signal(SIGPIPE, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   return sigprocmask(SIG_SETMASK, &none, nullptr) == 0;
@@ -87,7 +86,9 @@ int RunChild(void* argument) {
   auto* environment = const_cast<char* const*>(child.environment.data());
   int error = ENOENT;
   for (const std::string& candidate : child.candidates) {
-    execve(candidate.c_str(), const_cast<char* const*>(child.argv.data()), environment);
+    // Asked first: an execve that fails has made and thrown away an address space before it looks.
+    if (access(candidate.c_str(), X_OK) == 0)
+      execve(candidate.c_str(), const_cast<char* const*>(child.argv.data()), environment);
     if (errno == ENOEXEC) {
       child.script[1] = candidate.c_str();
       execve("/bin/sh", const_cast<char* const*>(child.script.data()), environment);
