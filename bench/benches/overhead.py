@@ -19,9 +19,11 @@ def measure(context):
         return time.monotonic() - began
 
     def by_hand():
-        began = time.monotonic()
-        qemu.boot_until_ready(context, argv)
-        return time.monotonic() - began
+        while True:
+            began = time.monotonic()
+            if qemu.boot_until_ready(context, argv):
+                return time.monotonic() - began
+            context.say("  a guest by hand hung in its boot, as microvm's do that check their timer: measured again")
 
     for warm_up in (mayfly, by_hand):
         warm_up()
