@@ -27,16 +27,14 @@ class HelpFormatter : public CLI::Formatter {
     label("REQUIRED", "");
     label("SUBCOMMAND", "COMMAND");
     label("SUBCOMMANDS", "COMMANDS");
-    label("Subcommands", "Commands");
     label("Positionals", "Arguments");
   }
   std::string make_usage(const CLI::App* app, std::string name) const override {
     if (app->get_name() == "run") return "Usage: " + name + " [OPTIONS] -- COMMAND [ARGUMENTS…]\n";
     return CLI::Formatter::make_usage(app, std::move(name));
   }
-  std::string make_footer(const CLI::App* app) const override {
-    std::string footer = app->get_footer();
-    return footer.empty() ? footer : "\n" + footer + "\n";
+  std::string make_subcommands(const CLI::App* app, CLI::AppFormatMode mode) const override {
+    return CLI::detail::find_and_replace(CLI::Formatter::make_subcommands(app, mode), "\nSubcommands:", "\nCommands:");
   }
 };
 

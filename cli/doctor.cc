@@ -19,7 +19,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kFooter =
     "Each line is a fact: ok, warn (something is missing or slower) or fail (no VM can run), with what changes it "
-    "below. `matrix` counts the cells of the capability matrix (mayfly matrix show) that can be shown on this host.\n"
+    "below.\n"
+    "`matrix` counts the cells of the capability matrix (mayfly matrix show) that can be shown on this host.\n"
     "NO_COLOR turns colour off, CLICOLOR_FORCE=1 keeps it in a pipe.\n\n"
     "Examples:\n"
     "  mayfly doctor\n"

@@ -137,7 +137,7 @@ int Build(const Flags& flags) {
       built.push_back({{"name", name}, {"hash", image.hash}});
       if (flags.json) continue;
       Print(fmt::format("{}  {}  {}\n", name, image.hash, ForPeople(Duration(Clock::now() - start))));
-      std::fflush(stdout);
+      FlushOutput();
     }
   } catch (...) {
     status.Clear();

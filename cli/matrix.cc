@@ -37,7 +37,7 @@ constexpr const char* kFooter =
     "  mayfly matrix show cpu.hotplug                      all about one, with reasons and sources\n"
     "  mayfly matrix show --driver qemu --status planned   what is still to be done, and why\n"
     "  mayfly matrix check                                 in a source tree: before a commit\n\n"
-    "Each command has its own --help.";
+    "Exit codes: 0; 1 when it could not be done; 2 for a wrong command line. Each command has its own --help.";
 constexpr const char* kShowFooter =
     "NO_COLOR turns colour off, CLICOLOR_FORCE=1 keeps it in a pipe.\n\n"
     "Examples:\n"

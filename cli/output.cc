@@ -25,16 +25,30 @@ std::string_view Variable(const char* name) {
 
 constexpr std::string_view kCodes[] = {"32", "33", "31", "1", "2"};  // in the order of Colour
 
+// errno of the first write to standard output that failed; 0: none. Kept, because the stream itself forgets it.
+int output_failure = 0;
+
+void NoteOutput(bool written) {
+  if (!written && output_failure == 0) output_failure = errno != 0 ? errno : EIO;
+}
+
 }  // namespace
 
-void Print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+void Print(std::string_view text) {
+  errno = 0;
+  NoteOutput(std::fwrite(text.data(), 1, text.size(), stdout) == text.size());
+}
+
+void FlushOutput() {
+  errno = 0;
+  NoteOutput(std::fflush(stdout) == 0);
+}
 
 int FinishOutput() {
-  errno = 0;
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
-  int error = errno != 0 ? errno : EIO;
-  if (error == EPIPE) return kSignalled + SIGPIPE;
-  Complain("mayfly: cannot write standard output: " + std::generic_category().message(error));
+  FlushOutput();
+  if (output_failure == 0) return 0;
+  if (output_failure == EPIPE) return kSignalled + SIGPIPE;
+  Complain("mayfly: cannot write standard output: " + std::generic_category().message(output_failure));
   return kFailed;
 }
 

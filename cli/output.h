@@ -1,4 +1,4 @@
-// What the commands print for people: aligned columns, and colour where it is wanted.
+// What the commands print for people, from one thread: aligned columns, and colour where it is wanted.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,9 @@ namespace mayfly::cli {
 
 // Adds to standard output, which is written by FinishOutput at the latest.
 void Print(std::string_view text);
+
+// Writes what was printed so far, for those who wait for it.
+void FlushOutput();
 
 // Writes what was printed and returns the exit code for it: 0; kFailed, with a message, when standard output did not
 // take it; 128 + SIGPIPE, silently, when its reader has gone away (`mayfly image list | head -1`).
