@@ -44,7 +44,7 @@ int Main(const std::string& name, bool detached, unsigned idle_seconds) {
     std::string pool_name = name.empty() ? PoolName() : name;
     EventLog log(directory / (pool_name + ".log"));
     Listener listener(directory, pool_name);
-    PoolServer pool(log, ForksKeptReady(/*in_daemon=*/true));
+    PoolServer pool(log, HostBudget(HostBudget::FromEnvironment()), ForksKeptReady(/*in_daemon=*/true));
     log.Write("ready", {{"pid", getpid()}, {"version", MAYFLY_VERSION}});
     Report(detached, "ready\n");
     std::string why = listener.Run(pool, std::chrono::seconds(idle_seconds));

@@ -52,7 +52,9 @@ class PoolFixture : public testing::Test {
     Set("MAYFLY_RUNTIME_DIR", runtime().string());
     Set("MAYFLY_POOL", "on");
     Set("MAYFLY_POOL_IDLE", "60");
-    unsetenv("MAYFLY_DAEMON");  // NOLINT(concurrency-mt-unsafe): one thread
+    for (const char* name : {"MAYFLY_DAEMON", "MAYFLY_POOL_MEMORY", "MAYFLY_POOL_CPUS", "MAYFLY_POOL_WAIT"}) {
+      unsetenv(name);  // NOLINT(concurrency-mt-unsafe): one thread
+    }
     std::filesystem::create_directories(runtime());
     std::filesystem::permissions(runtime(), std::filesystem::perms(0700));
   }

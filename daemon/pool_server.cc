@@ -14,8 +14,8 @@ namespace mayfly::internal {
 
 using nlohmann::json;
 
-PoolServer::PoolServer(EventLog& log, size_t warm)
-    : log_(log), forks_(log, warm), event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+PoolServer::PoolServer(EventLog& log, HostBudget budget, size_t warm)
+    : log_(log), admission_(std::move(budget)), forks_(log, warm), event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!event_) throw HostLacks({.summary = "cannot make an eventfd", .next_step = "raise the limit of open files"});
 }
 
@@ -97,13 +97,18 @@ json PoolServer::Status() const {
     json info = session->Info();
     if (info.contains("directory")) leases.push_back(std::move(info));
   }
-  return {{"version", MAYFLY_VERSION}, {"pid", getpid()}, {"leases", std::move(leases)}, {"forks", forks_.Status()}};
+  return {{"version", MAYFLY_VERSION},
+          {"pid", getpid()},
+          {"leases", std::move(leases)},
+          {"forks", forks_.Status()},
+          {"admission", admission_.Info()}};
 }
 
 void ServeInThisProcess(UniqueFd connection) {
   // Lives as long as the process: what its leases hold goes with the process, by PDEATHSIG and the janitor.
   static auto* log = new EventLog;
-  static auto* pool = new PoolServer(*log, ForksKeptReady(/*in_daemon=*/false));
+  static auto* pool =
+      new PoolServer(*log, HostBudget(HostBudget::FromEnvironment()), ForksKeptReady(/*in_daemon=*/false));
   pool->Serve(std::move(connection));
 }
 

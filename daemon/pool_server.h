@@ -1,6 +1,6 @@
 // The pool: all leases of one daemon, or of one process when MAYFLY_POOL=off.
 //
-//   PoolServer pool(log);
+//   PoolServer pool(log, HostBudget(HostBudget::FromEnvironment()));
 //   pool.Serve(accept(…));            // a thread for each connection, as long as it lasts
 //   pool.EndAll();
 //
@@ -15,6 +15,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "daemon/admission.h"
 #include "daemon/event_log.h"
 #include "daemon/fork_pool.h"
 
@@ -25,7 +26,7 @@ class Session;
 class PoolServer {
  public:
   // `warm`: see ForkPool.
-  PoolServer(EventLog& log, size_t warm);
+  PoolServer(EventLog& log, HostBudget budget, size_t warm);
   ~PoolServer();
 
   // Serves a connection until its client closes it.
@@ -42,6 +43,7 @@ class PoolServer {
 
   nlohmann::json Status() const;
   EventLog& log() { return log_; }
+  Admission& admission() { return admission_; }
   ForkPool& forks() { return forks_; }
 
  private:
@@ -49,6 +51,7 @@ class PoolServer {
   void Notify() const;
 
   EventLog& log_;
+  Admission admission_;
   ForkPool forks_;
   UniqueFd event_;
   mutable std::mutex mutex_;

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 
 #include <csignal>
+#include <future>
 #include <set>
 
 #include "daemon/pool_fixture.h"
@@ -22,12 +23,8 @@ using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr LeaseRequest SmallVm() { return {.memory = Bytes(64 << 20)}; }
-
 std::shared_ptr<Lease> OpenLease(const std::string& name = "kv") {
-  LeaseRequest request = SmallVm();
-  request.name = name;
-  return Lease::Open(request);
+  return Lease::Open({.name = name, .memory = Bytes(64 << 20)});
 }
 
 pid_t ParentOf(pid_t pid) {
@@ -256,6 +253,71 @@ TEST_F(DaemonTest, TellsWhoHoldsWhat) {
   EXPECT_EQ(held["processes"][0]["pid"], process->pid());
 }
 
+// Room for one VM of 64 MiB with its VMM, and no second one.
+class SmallPoolTest : public DaemonTest {
+ protected:
+  void SetUp() override {
+    DaemonTest::SetUp();
+    Set("MAYFLY_POOL_MEMORY", "300MiB");
+  }
+};
+
+TEST_F(SmallPoolTest, ALeaseWaitsForAnotherAndIsToldForWhich) {
+  auto first = OpenLease("first");
+  std::promise<std::string> waiting;
+  auto second = std::async(std::launch::async, [&] {
+    return Lease::Open({.name = "second", .memory = Bytes(64 << 20), .on_wait = [&](const std::string& line) {
+                          waiting.set_value(line);
+                        }});
+  });
+  EXPECT_EQ(waiting.get_future().get(),
+            fmt::format("waiting for 64 MiB: {} ({}) holds 1 VM with 64 MiB", program_invocation_short_name, getpid()));
+  json admission = PoolConnection::Open()->Call({{"op", "status"}}).body["admission"];
+  EXPECT_EQ(admission["waiting"][0]["name"], "second") << admission;
+  first.reset();
+  EXPECT_EQ(second.get()->Start({.argv = {"true"}})->Wait(Soon()), (ExitStatus{0, 0}));
+}
+
+TEST_F(SmallPoolTest, ALeaseDoesNotWaitLongerThanItIsTold) {
+  auto first = OpenLease("first");
+  Set("MAYFLY_POOL_WAIT", "0");
+  EXPECT_THAT(ErrorOf([] { OpenLease("second"); }), HasSubstr("Timeout: mayfly: 'second' waited"));
+  Set("MAYFLY_POOL_WAIT", "long");
+  EXPECT_THAT(ErrorOf([] { OpenLease("second"); }), HasSubstr("MAYFLY_POOL_WAIT: \"long\" is no time; allowed"));
+}
+
+TEST_F(SmallPoolTest, ALeaseThatNeverFitsIsRefusedAndTheConnectionGoesOn) {
+  EXPECT_THAT(ErrorOf([] { Lease::Open({.name = "large", .memory = Bytes(1 << 30)}); }),
+              HasSubstr("BadSpec: mayfly: 'large': memory: \"1GiB\" is more than all VMs together may have here"));
+  auto connection = PoolConnection::Open();
+  EXPECT_THAT(ErrorOf([&] { connection->Call({{"op", "open"}, {"name", "x"}, {"memory", 64 << 20}, {"cpus", -1}}); }),
+              HasSubstr("a lease of -1 CPUs; allowed: 0 to"));
+  EXPECT_NO_THROW(connection->Call({{"op", "open"}, {"name", "x"}, {"memory", 64 << 20}, {"cpus", 1}}));
+}
+
+TEST_F(SmallPoolTest, AClientThatDiesWhileItWaitsLeavesTheQueue) {
+  auto first = OpenLease("first");
+  auto waiting = PoolConnection::Open();
+  MessageSocket& socket = waiting->socket();
+  socket.Send({{"op", "open"}, {"name", "second"}, {"memory", 64 << 20}, {"cpus", 1}}, Soon());
+  ASSERT_TRUE(socket.Receive(Soon())->body.contains("waiting"));
+  waiting.reset();
+  first.reset();
+  EXPECT_EQ(OpenLease("third")->Start({.argv = {"true"}})->Wait(Soon()), (ExitStatus{0, 0}));
+}
+
+TEST_F(SmallPoolTest, StopsWhileALeaseWaits) {
+  auto first = OpenLease("first");
+  auto waiting = PoolConnection::Open();
+  UniqueFd daemon = PidFd(waiting->daemon_pid());
+  MessageSocket& socket = waiting->socket();
+  socket.Send({{"op", "open"}, {"name", "second"}, {"memory", 64 << 20}, {"cpus", 1}}, Soon());
+  ASSERT_TRUE(socket.Receive(Soon())->body.contains("waiting"));
+  PoolConnection::Open()->Call({{"op", "stop"}});
+  EXPECT_THAT(socket.Receive(Soon())->body["error"]["summary"].get<std::string>(), HasSubstr("while it waited"));
+  EXPECT_TRUE(Readable(daemon.get()));
+}
+
 TEST_F(DaemonTest, EndsEveryLeaseWhenItIsToldToStop) {
   auto lease = OpenLease();
   auto process = lease->Start({.argv = {"sleep", "1000"}, .grace = {}});
@@ -314,6 +376,9 @@ TEST_F(DaemonTest, SaysWhyItCannotStart) {
   Set("MAYFLY_DAEMON", "/bin/false");
   EXPECT_THAT(ErrorOf([] { PoolConnection::Open(); }), HasSubstr("mayflyd could not start"));
   unsetenv("MAYFLY_DAEMON");  // NOLINT(concurrency-mt-unsafe): one thread
+  Set("MAYFLY_POOL_MEMORY", "much");
+  EXPECT_THAT(ErrorOf([] { PoolConnection::Open(); }), HasSubstr("MAYFLY_POOL_MEMORY: \"much\" is no size"));
+  unsetenv("MAYFLY_POOL_MEMORY");  // NOLINT(concurrency-mt-unsafe): one thread
   Set("MAYFLY_POOL_IDLE", "soon");
   EXPECT_THAT(ErrorOf([] { PoolConnection::Open(); }), HasSubstr("mayflyd could not start"));
 }

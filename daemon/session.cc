@@ -19,6 +19,12 @@ using std::chrono::seconds;
 
 constexpr auto kMessageTime = seconds(10);
 constexpr size_t kMaxProcesses = 16;
+constexpr double kMaxCpus = 4096;
+
+Duration FromSeconds(double count) {
+  constexpr double kLongest = 1e9;
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(std::min(count, kLongest)));
+}
 
 }  // namespace
 
@@ -39,6 +45,7 @@ void Session::LetGo() {
   processes_.clear();
   sandbox_.reset();
   in_use_.Reset();
+  ticket_ = {};
 }
 
 json Session::Info() const {
@@ -96,8 +103,32 @@ Session::Reply Session::Answer(Message& request) {
   return (this->*known->answer)(request);
 }
 
+void Session::Admit(const json& request) {
+  Demand demand{.memory = Bytes(request.at("memory").get<uint64_t>()),
+                .overhead = Bytes(request.value("overhead", kVmmOverhead.count())),
+                .cpus = request.at("cpus").get<double>()};
+  if (!(demand.cpus >= 0 && demand.cpus <= kMaxCpus)) {
+    throw BadSpec({.summary = fmt::format("a lease of {} CPUs; allowed: 0 to {}", demand.cpus, kMaxCpus)});
+  }
+  Holder holder{.process = peer_, .thread = request.value("thread", -1), .name = request.at("name")};
+  {
+    std::lock_guard lock(mutex_);
+    holder.program = info_["program"];
+  }
+  double wait = request.value("wait", -1.0);
+  ticket_ =
+      pool_.admission().Enter(demand, holder,
+                              {.deadline = wait < 0 ? Deadline::Never() : Deadline::After(FromSeconds(wait)),
+                               .hang_up = socket_.fd(),
+                               .on_wait = [this](const Admission::Notice& notice) {
+                                 pool_.log().Write("lease-waits", {{"lease", id_}, {"text", notice.Text()}});
+                                 socket_.Send({{"waiting", notice.ToJson()}}, Deadline::After(Scaled(kMessageTime)));
+                               }});
+}
+
 Session::Reply Session::Open(Message& request) {
   if (sandbox_) throw BadSpec({.summary = "this lease is open already"});
+  Admit(request.body);
   sandbox_ = Sandbox::Create(request.body.at("name").get<std::string>());
   Opened({{"name", request.body.at("name")}, {"memory", request.body.at("memory")}, {"cpus", request.body.at("cpus")}});
   return {.body = {{"directory", sandbox_->directory().string()}}};
@@ -149,6 +180,7 @@ Session::Reply Session::Start(Message& request) {
     std::lock_guard lock(mutex_);
     info_["processes"].push_back({{"pid", process->pid()}, {"program", program}});
   }
+  ticket_.AddProcess(process->pid());
   pool_.log().Write("process-started", {{"lease", id_}, {"pid", process->pid()}, {"program", program}});
   processes_[next_process_++] = std::move(process);
   return reply;
@@ -169,6 +201,7 @@ Session::Reply Session::Poll(Message& request) {
   Process& process = ProcessOf(request);
   std::optional<ExitStatus> status = process.Poll();
   if (!status) return {};
+  ticket_.RemoveProcess(process.pid());
   pool_.log().Write("process-ended", {{"lease", id_}, {"pid", process.pid()}, {"how", status->ToString()}});
   {
     std::lock_guard lock(mutex_);

@@ -18,6 +18,8 @@
 #include <optional>
 #include <vector>
 
+#include "daemon/admission.h"
+
 namespace mayfly::internal {
 
 class PoolServer;
@@ -45,6 +47,8 @@ class Session {
   Reply Answer(Message& request);
   Reply Open(Message& request);
   Reply Fork(Message& request);
+  // Waits for a ticket of what the request asks for, and tells the client about it.
+  void Admit(const nlohmann::json& request);
   Reply Start(Message& request);
   Reply Signal(Message& request);
   Reply Poll(Message& request);
@@ -66,6 +70,7 @@ class Session {
   void Opened(const nlohmann::json& what);
   void LetGo();
 
+  Admission::Ticket ticket_;  // before what it was given for, so that it ends last
   std::optional<Sandbox> sandbox_;
   std::vector<UniqueFd> handed_over_;                  // until the reply has gone
   UniqueFd in_use_;                                    // the template of a fork

@@ -10,6 +10,7 @@
 #include <mayfly/internal/vm_impl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <fstream>
 #include <random>
 #include <utility>
@@ -44,7 +45,8 @@ void CopyIfThere(const fs::path& from, const fs::path& to) {
 namespace internal {
 
 Sandbox SandboxFor(const MachineSpec& spec) {
-  std::shared_ptr<Lease> lease = Lease::Open({.name = spec.name, .memory = spec.memory, .cpus = spec.cpus});
+  std::shared_ptr<Lease> lease = Lease::Open(
+      {.name = spec.name, .memory = std::max(spec.memory, spec.max_memory), .cpus = static_cast<double>(spec.cpus)});
   std::filesystem::path directory = lease->directory();
   return Sandbox::OwnedBy(std::move(lease), std::move(directory));
 }

@@ -1,11 +1,17 @@
 #include <mayfly/internal/lease.h>
 
+#include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/pool_protocol.h>
 #include <poll.h>
+#include <unistd.h>
 
+#include <charconv>
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 namespace mayfly::internal {
@@ -53,6 +59,31 @@ class LeasedProcess : public Process {
   std::optional<ExitStatus> status_;
 };
 
+constexpr Duration kWait = std::chrono::minutes(10);
+
+double SecondsToWait() {
+  const char* value = std::getenv("MAYFLY_POOL_WAIT");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
+  std::string_view text = value != nullptr ? value : "";
+  if (text.empty()) return std::chrono::duration<double>(Scaled(kWait)).count();
+  double seconds = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
+  if (error != std::errc() || end != text.data() + text.size() || !(seconds >= 0)) {
+    throw BadSpec({.summary = fmt::format("MAYFLY_POOL_WAIT: \"{}\" is no time; allowed: a number of seconds, such as "
+                                          "600; 0 does not wait",
+                                          text)});
+  }
+  return seconds;
+}
+
+void SayOnStandardError(const std::string& line) { std::fputs(("mayfly: " + line + "\n").c_str(), stderr); }
+
+nlohmann::json OpenMessage(const LeaseRequest& request) {
+  nlohmann::json message = {{"op", "open"},         {"name", request.name},    {"memory", request.memory.count()},
+                            {"cpus", request.cpus}, {"wait", SecondsToWait()}, {"thread", gettid()}};
+  if (request.overhead) message["overhead"] = request.overhead->count();
+  return message;
+}
+
 }  // namespace
 
 std::shared_ptr<Lease> Lease::Open(const LeaseRequest& request) {
@@ -61,8 +92,9 @@ std::shared_ptr<Lease> Lease::Open(const LeaseRequest& request) {
 
 Lease::Lease(std::unique_ptr<PoolConnection> connection, const LeaseRequest& request)
     : connection_(std::move(connection)) {
-  Message reply = connection_->Call(
-      {{"op", "open"}, {"name", request.name}, {"memory", request.memory.count()}, {"cpus", request.cpus}});
+  Message reply = connection_->Call(OpenMessage(request), {}, Deadline::Never(), [&](const nlohmann::json& waiting) {
+    (request.on_wait ? request.on_wait : SayOnStandardError)(waiting.value("text", ""));
+  });
   directory_ = reply.body.at("directory").get<std::string>();
 }
 

@@ -44,7 +44,9 @@ constexpr std::array kSharedVariables = {"PATH",
                                          "MAYFLY_DATA_DIR",
                                          "MAYFLY_POOL_IDLE",
                                          "MAYFLY_ACCEL",
-                                         "MAYFLY_POOL_WARM"};
+                                         "MAYFLY_POOL_WARM",
+                                         "MAYFLY_POOL_MEMORY",
+                                         "MAYFLY_POOL_CPUS"};
 
 const char* Environment(const char* name) {
   const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nothing here sets it
@@ -241,10 +243,15 @@ PoolConnection::PoolConnection(UniqueFd socket) : socket_(std::move(socket)) {
   daemon_pid_ = reply->body.value("pid", -1);
 }
 
-Message PoolConnection::Call(const nlohmann::json& request, std::span<const int> descriptors, Deadline deadline) {
+Message PoolConnection::Call(const nlohmann::json& request, std::span<const int> descriptors, Deadline deadline,
+                             const std::function<void(const nlohmann::json& waiting)>& on_wait) {
   std::lock_guard lock(mutex_);
   socket_.Send(request, descriptors, Deadline::After(Scaled(kHandshake)));
   std::optional<Message> reply = socket_.Receive(deadline);
+  while (reply && reply->body.contains("waiting")) {
+    if (on_wait) on_wait(reply->body["waiting"]);
+    reply = socket_.Receive(deadline);
+  }
   if (!reply) {
     throw PeerGone({.summary = fmt::format("the pool daemon (mayflyd, process {}) has gone away", daemon_pid_),
                     .next_step = "its log is in the runtime directory, `mayfly doctor` tells where"});

@@ -18,6 +18,7 @@
 #include <mayfly/internal/message_socket.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -45,12 +46,15 @@ class PoolConnection {
   // On a connected socket whose other end is served by a pool.
   explicit PoolConnection(UniqueFd socket);
 
-  // Sends a request and waits for its reply, however long admission takes. Throws the error of the reply; PeerGone
-  // when the pool has gone away.
+  // Sends a request and waits for its reply. `on_wait` is called with what the pool says meanwhile about who is in the
+  // way. Throws the error of the reply; PeerGone when the pool has gone away; Timeout.
   Message Call(const nlohmann::json& request, std::span<const int> descriptors = {},
-               Deadline deadline = Deadline::Never());
+               Deadline deadline = Deadline::Never(),
+               const std::function<void(const nlohmann::json& waiting)>& on_wait = {});
 
   pid_t daemon_pid() const { return daemon_pid_; }
+  // For what is no call.
+  MessageSocket& socket() { return socket_; }
 
  private:
   std::mutex mutex_;

@@ -2,12 +2,14 @@
 //
 // A connection is a lease: it is opened by one process for one VM, and all that mayflyd holds for it goes when it
 // closes. The client asks, one request at a time; each request is an object with the member "op", each reply has what
-// the table says or the member "error".
+// the table says or the member "error". While a request waits for room on the host, objects with the member "waiting"
+// come before its reply: {"waiting": {"text": "waiting for 2 GiB: …", "lacks": "memory", "holders": […], …}}.
 //
 // | op | members | reply |
 // | --- | --- | --- |
 // | hello | protocol, version, program | protocol, version, pid |
-// | open | name, memory (bytes), cpus | directory (the VM's sandbox) |
+// | open | name, memory (bytes), cpus; overhead (bytes, of the VMM), wait (seconds; forever), thread (who waits) |
+//   directory (the VM's sandbox) |
 // | fork | template (directory) | directory, driver, record, process, pid, and a pidfd, the agent's channel and the
 //   driver's own descriptors (ReleasedMachine) |
 // | start | options (see ToJson(ChildOptions)), and the descriptors to inherit | process, pid, and a pidfd |
