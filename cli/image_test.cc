@@ -51,7 +51,8 @@ TEST_F(EmptyCache, AnImageThatIsNotBuiltIsShownWithWhatBuildsIt) {
 
 TEST_F(EmptyCache, ThatIsAFileIsToldWithTheVariable) {
   internal::WriteWholeFile(directory_ / "file", "");
-  for (const std::vector<std::string>& words : {std::vector<std::string>{"image", "list"}, {"image", "build", "tiny"}}) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"image", "list"}, {"image", "build", "tiny"}}) {
     Outcome outcome = Run(words, "file");
     EXPECT_EQ(outcome.status.code, kFailed);
     EXPECT_THAT(outcome.err, AllOf(HasSubstr("the cache of images"), HasSubstr("is not writable: Not a directory"),
