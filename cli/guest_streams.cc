@@ -1,10 +1,12 @@
 #include "cli/guest_streams.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <mayfly/errors.h>
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <system_error>
@@ -36,15 +38,14 @@ bool Await(int fd, short events, int other = -1) {
   return fds[1].revents == 0;
 }
 
-// errno, or 0 when all has been written. The descriptor may be shared with a process that made it non-blocking.
-int WriteAll(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    ssize_t count = write(fd, bytes.data(), bytes.size());
+// Writes until all is written or `stopped` is readable. Returns errno, or 0. No write blocks: the descriptor's flags
+// are shared with other processes and stay as they are, but what poll(2) calls writable takes PIPE_BUF bytes at once.
+int WriteAll(int fd, std::string_view bytes, int stopped) {
+  while (!bytes.empty() && Await(fd, POLLOUT, stopped)) {
+    ssize_t count = write(fd, bytes.data(), std::min<size_t>(bytes.size(), PIPE_BUF));
     if (count >= 0) {
       bytes.remove_prefix(static_cast<size_t>(count));
-    } else if (errno == EAGAIN) {
-      Await(fd, POLLOUT);
-    } else if (errno != EINTR) {
+    } else if (errno != EINTR && errno != EAGAIN) {
       return errno;
     }
   }
@@ -67,11 +68,14 @@ void Drain(int fd) {
 
 }  // namespace
 
-OutputStreams::OutputStreams() { std::tie(failed_, fail_) = Pipe(); }
+OutputStreams::OutputStreams() {
+  std::tie(failed_, fail_) = Pipe();
+  std::tie(stopped_, stop_) = Pipe();
+}
 
 void OutputStreams::Write(Stream stream, std::string_view bytes) {
   if (failure_ != 0) return;
-  int error = WriteAll(stream == Stream::kOut ? STDOUT_FILENO : STDERR_FILENO, bytes);
+  int error = WriteAll(stream == Stream::kOut ? STDOUT_FILENO : STDERR_FILENO, bytes, stopped_.get());
   if (error == 0) return;
   failure_ = error;
   fail_.Reset();

@@ -4,7 +4,7 @@
 //   options.on_output = [&output](Stream stream, std::string_view bytes) { output.Write(stream, bytes); };
 //   GuestProcess process = vm.Start(command, options);
 //   InputStreams input(process, output, {.standard_input = true, .window_size = terminal});
-//   process.Wait(…);
+//   process.Wait(…);                                        // or output.Stop() first, to wait for it no longer
 //   input.Stop();
 //   output.failure();                                       // 0, or why standard output or error took no more
 #pragma once
@@ -18,14 +18,17 @@
 
 namespace mayfly::cli {
 
-// Writes the guest's output to standard output and standard error as it comes. After the first failure (a full disk, a
-// reader that went away) everything is dropped.
+// Writes the guest's output to standard output and standard error as it comes; a reader that is slow holds the guest
+// up. After the first failure (a full disk, a reader that went away) everything is dropped.
 class OutputStreams {
  public:
   // Throws HostLacks when no pipe is to be had.
   OutputStreams();
 
   void Write(Stream stream, std::string_view bytes);
+
+  // Drops what is not written by now, and all that comes: for the end of a VM whose output nobody reads. Thread-safe.
+  void Stop() { stop_.Reset(); }
 
   // errno of the first write that failed; 0: none.
   int failure() const { return failure_; }
@@ -35,6 +38,8 @@ class OutputStreams {
  private:
   internal::UniqueFd failed_;
   internal::UniqueFd fail_;
+  internal::UniqueFd stopped_;
+  internal::UniqueFd stop_;
   std::atomic<int> failure_{0};
 };
 

@@ -110,6 +110,7 @@ int RunCommand(Vm& vm, const Plan& plan) {
     result = process.Wait(plan.timeout);
   } catch (const Timeout&) {
     result.timed_out = true;
+    output.Stop();
     vm.Kill();  // not the command: a guest that hangs may hold it
   }
   input.Stop();

@@ -61,6 +61,7 @@ Agent::Agent(internal::UniqueFd socket, Timeline& timeline, AgentOptions options
 }
 
 Agent::~Agent() {
+  connection_->ForgetExplainer();
   Disconnect(std::make_exception_ptr(
       GuestFailed({.summary = "'" + connection_->name() + "': the VM was let go of", .notes = {}, .next_step = {}})));
 }

@@ -38,6 +38,8 @@
 
 namespace mayfly {
 
+class GuestFailed;
+
 namespace internal {
 class AgentConnection;
 }
@@ -63,6 +65,9 @@ struct GuestIdentity {
 struct AgentOptions {
   std::string name;                  // of the VM, for messages
   std::filesystem::path transcript;  // a line for each request and its outcome, at most 4 MiB; empty: none
+  // Called with what a GuestProcess is about to throw, on the thread that waited: who knows what became of the machine
+  // throws that instead. Not called once the Agent is gone.
+  std::function<void(const GuestFailed&)> explain{};
 };
 
 class Agent {

@@ -226,6 +226,17 @@ class GuestProcess::Impl : public std::enable_shared_from_this<Impl> {
     return !ended_;
   }
 
+  // Calls `operation`; when it fails because the guest went away, whoever holds the VM may say why.
+  template <typename Operation>
+  auto Explained(Operation operation) -> decltype(operation()) {
+    try {
+      return operation();
+    } catch (const GuestFailed& error) {
+      connection_->Explain(error);
+      throw;
+    }
+  }
+
  private:
   void OnMessage(const Message& message, std::string_view body) {
     std::string_view type = message.type();
@@ -323,7 +334,7 @@ int64_t GuestProcess::pid() const { return impl_->pid(); }
 
 void GuestProcess::WriteStdin(std::string_view bytes) {
   RequireBlockingAllowed("write to a command");
-  impl_->WriteStdin(bytes);
+  impl_->Explained([&] { impl_->WriteStdin(bytes); });
 }
 
 void GuestProcess::CloseStdin() { impl_->CloseStdin(); }
@@ -342,8 +353,12 @@ void GuestProcess::Resize(uint16_t rows, uint16_t columns) {
 
 std::string GuestProcess::out() const { return impl_->out(); }
 std::string GuestProcess::err() const { return impl_->err(); }
-void GuestProcess::WaitForOutput(std::string_view text, Duration timeout) { impl_->WaitForOutput(text, timeout); }
-ExecResult GuestProcess::Wait(Duration timeout) { return impl_->Wait(Deadline::After(timeout), timeout); }
+void GuestProcess::WaitForOutput(std::string_view text, Duration timeout) {
+  impl_->Explained([&] { impl_->WaitForOutput(text, timeout); });
+}
+ExecResult GuestProcess::Wait(Duration timeout) {
+  return impl_->Explained([&] { return impl_->Wait(Deadline::After(timeout), timeout); });
+}
 bool GuestProcess::running() const { return impl_->running(); }
 
 GuestProcess Agent::Start(const Command& command, const StartOptions& options) {

@@ -111,7 +111,8 @@ void Vm::Impl::ConnectAgent() {
   internal::UniqueFd channel = machine_->ConnectAgent();
   if (!channel) return;
   agent_ = std::make_unique<Agent>(std::move(channel), machine_->timeline(),
-                                   AgentOptions{machine_->name(), machine_->sandbox().Path("agent.log")});
+                                   AgentOptions{machine_->name(), machine_->sandbox().Path("agent.log"),
+                                                [this](const GuestFailed& error) { ThrowExplained(error); }});
 }
 
 void Vm::Impl::Boot() {
@@ -238,6 +239,19 @@ void Vm::Impl::Reset() {
   size_t from = machine_->timeline().size();
   machine_->Reset();
   AwaitReady(from, began, Deadline::After(BootTimeout(asked_)), "reset");
+}
+
+void Vm::Impl::ThrowExplained(GuestFailed error) {
+  if (!agent_->connected()) {
+    // The channel closes a moment before the VMM's end is known: which of the two it was makes another error.
+    try {
+      machine_->WaitForStatus(internal::IsDown, "end of the VMM", Deadline::After(Scaled(seconds(2))));
+    } catch (const Timeout&) {
+    }
+  }
+  Explain(error);
+  if (machine_->status().state == MachineState::kFailed) throw VmmDied(error.text());
+  throw error;
 }
 
 void Vm::Impl::Explain(Error& error) {

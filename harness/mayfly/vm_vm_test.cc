@@ -141,6 +141,19 @@ TEST(Vm, AKilledVmmIsInfrastructureAndNotTheGuestsFault) {
   EXPECT_EQ(vm.status().state, MachineState::kFailed);
 }
 
+TEST(Vm, AStartedProcessTellsWhatBecameOfItsMachineToo) {
+  Vm vm = Vm::Boot(Small());
+  GuestProcess sleeper = vm.Start("sleep 1000");
+  GuestProcess off = vm.Start("sleep 0.2; echo o > /proc/sysrq-trigger");
+  EXPECT_THAT(Caught<GuestFailed>([&] { sleeper.Wait(hours(1)); }),
+              AllOf(HasSubstr("sleep 1000"), HasSubstr("Stopped, the guest powered off")));
+  vm.Boot();
+  GuestProcess reader = vm.Start("cat", {.open_stdin = true});
+  kill(vm.machine().Info().pid, SIGKILL);
+  EXPECT_THAT(Caught<VmmDied>([&] { reader.WaitForOutput("never", hours(1)); }), HasSubstr("SIGKILL"));
+  EXPECT_THAT(Caught<VmmDied>([&] { reader.WriteStdin("x"); }), HasSubstr("SIGKILL"));
+}
+
 TEST(Vm, AnAgentThatIsKilledFailsWhatWaitsForIt) {
   Vm vm = Vm::Boot({.memory = 128_MiB, .boot_timeout = seconds(60)});
   // The agent is process 1: its death is a panic of the kernel, and the guest restarts.

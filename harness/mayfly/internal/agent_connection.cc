@@ -119,7 +119,8 @@ AgentConnection::AgentConnection(UniqueFd socket, Timeline& timeline, AgentOptio
       timeline_(&timeline),
       transcript_(options_.transcript),
       socket_(IoContext()),
-      client_(RandomNumber()) {
+      client_(RandomNumber()),
+      explain_(options_.explain) {
   if (!socket) throw BadSpec({.summary = fmt::format("'{}': no descriptor for the agent's channel", options_.name)});
   socket_.assign(boost::asio::generic::stream_protocol(AF_UNIX, 0), socket.get());
   socket.Release();
@@ -135,6 +136,20 @@ void AgentConnection::Begin() {
 
 std::string AgentConnection::Cannot(std::string_view what, std::string_view why) const {
   return fmt::format("'{}': cannot {}: {}", options_.name, what, why);
+}
+
+void AgentConnection::Explain(const GuestFailed& error) const {
+  std::function<void(const GuestFailed&)> explain;
+  {
+    std::lock_guard lock(mutex_);
+    explain = explain_;
+  }
+  if (explain) explain(error);
+}
+
+void AgentConnection::ForgetExplainer() {
+  std::lock_guard lock(mutex_);
+  explain_ = nullptr;
 }
 
 GuestFailed AgentConnection::Refusal(std::string_view what, const Message& error) const {

@@ -74,6 +74,9 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   void OnClosed(std::function<void(const std::string&)> callback);
   // "'kv-7f3a': cannot run `x`: no such file".
   std::string Cannot(std::string_view what, std::string_view why) const;
+  // Gives AgentOptions::explain the word on an error that a GuestProcess is about to throw.
+  void Explain(const GuestFailed& error) const;
+  void ForgetExplainer();
   // What an `error` of the guest means for the caller.
   GuestFailed Refusal(std::string_view what, const agent::Message& error) const;
 
@@ -141,6 +144,7 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   std::optional<AgentHello> hello_;
   std::exception_ptr closed_;
   std::vector<std::function<void(const std::string&)>> on_closed_;
+  std::function<void(const GuestFailed&)> explain_;
 };
 
 // `reason` as it is, with a note more. For errors that several calls share.

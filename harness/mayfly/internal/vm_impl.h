@@ -83,6 +83,8 @@ class Vm::Impl final : public internal::LiveVm {
   void OnConsoleLine(std::string_view line);
   void OnEvent(const Event& event);
   void Explain(Error& error);
+  // Throws it again with what the machine and its console say, as VmmDied when the VMM is what failed.
+  [[noreturn]] void ThrowExplained(GuestFailed error);
   [[noreturn]] void ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing);
   void ConnectAgent();
 
@@ -112,20 +114,8 @@ auto Vm::Impl::InGuest(std::string_view doing, Operation operation) -> decltype(
   }
   try {
     return operation(*agent_);
-  } catch (GuestFailed& error) {
-    if (!agent_->connected()) {
-      // The channel closes a moment before the VMM's end is known: which of the two it was makes another error.
-      try {
-        machine_->WaitForStatus(internal::IsDown, "end of the VMM", Deadline::After(Scaled(std::chrono::seconds(2))));
-      } catch (const Timeout&) {
-      }
-    }
-    Explain(error);
-    if (machine_->status().state == MachineState::kFailed) {
-      ErrorText text = error.text();
-      throw VmmDied(std::move(text));
-    }
-    throw;
+  } catch (const GuestFailed& error) {
+    ThrowExplained(error);
   } catch (Error& error) {
     Explain(error);
     throw;
