@@ -98,6 +98,14 @@ bool TryRemove(const fs::path& directory) {
   return true;
 }
 
+// $MAYFLY_TEMPLATE_SPACE.
+Bytes SpaceByDefault() {
+  const char* given = std::getenv("MAYFLY_TEMPLATE_SPACE");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
+  if (given == nullptr || *given == '\0') return kDefaultSpace;
+  if (auto parsed = Bytes::Parse(given)) return *parsed;
+  throw BadSpec({.summary = fmt::format("MAYFLY_TEMPLATE_SPACE: \"{}\" is no size; allowed: such as \"8GiB\"", given)});
+}
+
 // A build whose process was killed left its lock, and what it had made.
 void RemoveUnlessBuilding(const fs::path& root, const std::string& name) {
   UniqueFd lock(open((root / "locks" / name).c_str(), O_RDWR | O_CLOEXEC));
@@ -134,7 +142,7 @@ fs::path TemplateStore::Find(const TemplateRequest& request, const Progress& pro
   return directory;
 }
 
-fs::path TemplateStore::Build(const TemplateRequest& request) const {
+fs::path TemplateStore::Build(const TemplateRequest& request) const try {
   fs::path place = root_ / fmt::format("building-{}-{}", request.label, request.key);
   fs::remove_all(place);  // a killed builder's
   fs::create_directories(place);
@@ -158,6 +166,8 @@ fs::path TemplateStore::Build(const TemplateRequest& request) const {
   for (const fs::path& file : built.files) files[fs::absolute(file).native()] = FileStamp(file);
   WriteIndex(IndexFile(request), {{"template", directory.filename().native()}, {"files", files}});
   return directory;
+} catch (const fs::filesystem_error& error) {
+  ThrowFileError("write", error.path1(), error.code().value());
 }
 
 fs::path TemplateStore::Get(const TemplateRequest& request, const Progress& progress) const try {
@@ -165,6 +175,7 @@ fs::path TemplateStore::Get(const TemplateRequest& request, const Progress& prog
   int64_t came = Now();
   fs::create_directories(root_ / "index");
   fs::create_directories(root_ / "locks");
+  Bytes space = SpaceByDefault();
   UniqueFd lock = Lock(root_ / "locks" / fmt::format("{}-{}", request.label, request.key), request.label, progress);
   // Another process may have made it, or failed to, while this one waited.
   if (fs::path found = Find(request, {}); !found.empty()) return found;
@@ -173,7 +184,8 @@ fs::path TemplateStore::Get(const TemplateRequest& request, const Progress& prog
   try {
     fs::path built = Build(request);
     lock.Reset();
-    EvictByDefault();
+    UniqueFd in_use = Use(built);  // however little space there is: what was asked for is not removed at once
+    Evict(space, kDefaultAge);
     return built;
   } catch (const Error& error) {
     WriteIndex(IndexFile(request), {{"failed", Now()}, {"error", ToJson(error)}});
@@ -224,20 +236,6 @@ std::vector<fs::path> TemplateStore::Evict(Bytes space, std::chrono::seconds age
     removed.push_back(candidate.directory);
   }
   return removed;
-}
-
-std::vector<fs::path> TemplateStore::EvictByDefault() const {
-  const char* given = std::getenv("MAYFLY_TEMPLATE_SPACE");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
-  Bytes space = kDefaultSpace;
-  if (given != nullptr && *given != '\0') {
-    auto parsed = Bytes::Parse(given);
-    if (!parsed) {
-      throw BadSpec(
-          {.summary = fmt::format("MAYFLY_TEMPLATE_SPACE: \"{}\" is no size; allowed: such as \"8GiB\"", given)});
-    }
-    space = *parsed;
-  }
-  return Evict(space, kDefaultAge);
 }
 
 }  // namespace mayfly::internal

@@ -2,7 +2,7 @@
 //
 //   TemplateStore store;
 //   fs::path saved = store.Get({.label = "tiny", .key = hash, .build = [](const fs::path& place) { … }}, progress);
-//   std::shared_ptr<TemplateUse> use = TemplateStore::Use(saved);    // nobody removes it meanwhile
+//   UniqueFd use = TemplateStore::Use(saved);                        // nobody removes it meanwhile
 //
 // A template is a directory <cache>/templates/<label>-<random>/, made by Machine::Snapshot, with a list of checksums.
 // An index file for each key names the template and the host's files that went into it: when one of those changes, the
@@ -61,10 +61,8 @@ class TemplateStore {
   // Removes what has not been used longest beyond `space`, what is older than `age`, and what killed builds left.
   // Returns what it removed.
   std::vector<std::filesystem::path> Evict(Bytes space, std::chrono::seconds age) const;
-  std::vector<std::filesystem::path> EvictByDefault() const;
 
  private:
-  struct Index;
   std::filesystem::path Find(const TemplateRequest& request, const Progress& progress) const;
   std::filesystem::path Build(const TemplateRequest& request) const;
   std::filesystem::path IndexFile(const TemplateRequest& request) const;
