@@ -104,8 +104,7 @@ class Agent {
   void WriteFile(std::string_view path, std::string_view content, uint32_t mode);
   std::optional<GuestFile> Stat(std::string_view path);  // of a symbolic link itself
 
-  // --- Ports. Forwarding ends with the PortForward, and with this
-  // ------------------------------------------------------
+  // --- Ports. Forwarding ends with the PortForward, and with this ----------------------------------------------------
   PortForward ForwardToGuest(uint16_t guest_port);
   PortForward ForwardToHost(uint16_t host_port, uint16_t guest_port);
 

@@ -57,11 +57,10 @@ std::string HasEnded(int64_t pid) { return fmt::format("! grep -qs 'State:.[^Z]'
 
 class AgentTest : public testing::Test {
  protected:
-  AgentTest() { agent.WaitForHello(Deadline::After(10s)); }
-
-  Timeline timeline;
-  AgentProcess agent_process{MAYFLY_AGENT_PROGRAM};
-  Agent agent{agent_process.TakeSocket(), timeline, {.name = "guest", .transcript = {}}};
+  internal::LocalAgent local{MAYFLY_AGENT_PROGRAM};
+  Timeline& timeline = local.timeline;
+  AgentProcess& agent_process = local.process;
+  Agent& agent = local.agent;
 };
 
 using AgentExec = AgentTest;

@@ -1,18 +1,21 @@
 // The real agent as a child process on this host, connected by a socket: tests and benchmarks of the channel need no
 // VM.
 //
-//   AgentProcess process(MAYFLY_AGENT_PROGRAM);
-//   Agent agent(process.TakeSocket(), timeline, {.name = "here"});
+//   LocalAgent local(MAYFLY_AGENT_PROGRAM);
+//   local.agent.Exec("true");
 #pragma once
 
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include <mayfly/agent.h>
 #include <mayfly/errors.h>
+#include <mayfly/events.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/unique_fd.h>
 
@@ -38,6 +41,17 @@ class AgentProcess {
  private:
   UniqueFd socket_;
   std::unique_ptr<ChildProcess> child_;
+};
+
+// The same with a client that it has said hello to.
+struct LocalAgent {
+  explicit LocalAgent(const std::string& program) : process(program) {
+    agent.WaitForHello(Deadline::After(std::chrono::seconds(10)));
+  }
+
+  Timeline timeline;
+  AgentProcess process;
+  Agent agent{process.TakeSocket(), timeline, {.name = "guest", .transcript = {}}};
 };
 
 }  // namespace mayfly::internal
