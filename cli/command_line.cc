@@ -30,6 +30,7 @@ class HelpFormatter : public CLI::Formatter {
     label("Positionals", "Arguments");
   }
   std::string make_usage(const CLI::App* app, std::string name) const override {
+    if (app->get_name() == "resume") return "Usage: " + name + " [OPTIONS] DIR [-- COMMAND [ARGUMENTS…]]\n";
     if (app->get_name() == "run") return "Usage: " + name + " [OPTIONS] -- COMMAND [ARGUMENTS…]\n";
     return CLI::Formatter::make_usage(app, std::move(name));
   }
@@ -37,6 +38,9 @@ class HelpFormatter : public CLI::Formatter {
     return CLI::detail::find_and_replace(CLI::Formatter::make_subcommands(app, mode), "\nSubcommands:", "\nCommands:");
   }
 };
+
+// Subcommands that run a command in a guest; their exit codes are that command's.
+bool RunsInGuest(std::string_view subcommand) { return subcommand == "run" || subcommand == "resume"; }
 
 struct Split {
   std::vector<std::string> words;                     // up to "--"
@@ -92,9 +96,9 @@ ErrorText TextOf(CLI::App& app, const CLI::ParseError& error) {
     }
     return {.summary = Prefix(last) + error.what(), .next_step = help};
   }
-  if (last->get_name() == "run" && !extra[0].starts_with("-")) {
+  if (RunsInGuest(last->get_name()) && !extra[0].starts_with("-")) {
     return {.summary = Prefix(last) + "the command for the guest comes after \"--\"",
-            .next_step = fmt::format("mayfly run -- {}", extra[0])};
+            .next_step = fmt::format("mayfly {} -- {}", last->get_name() == "run" ? "run" : "resume DIR", extra[0])};
   }
   return {.summary = UnknownWord(last, extra[0]), .next_step = help};
 }
@@ -117,13 +121,14 @@ int Mayfly(const std::vector<std::string>& arguments) {
       "Each command has its own --help with examples and exit codes.");
   Action chosen;
   AddRun(app, split.command, chosen);
+  AddResume(app, split.command, chosen);
   AddImage(app, chosen);
   AddDoctor(app, chosen);
   AddMatrix(app, chosen);
   AddGc(app, chosen);
   AddCompletion(app, chosen);
 
-  bool run = std::find(split.words.begin(), split.words.end(), "run") == split.words.begin() && !split.words.empty();
+  bool run = !split.words.empty() && RunsInGuest(split.words.front());
   try {
     std::vector<std::string> reversed(split.words.rbegin(), split.words.rend());
     app.parse(reversed);

@@ -67,6 +67,14 @@ INSTANTIATE_TEST_SUITE_P(
                   {"run", "uname", "-a"},
                   kRunFailed,
                   "run: the command for the guest comes after \"--\"\n  mayfly run -- uname"},
+        WrongLine{"ResumeWithoutDirectory", {"resume"}, kRunFailed, "resume: DIR is required"},
+        WrongLine{"ResumeWithoutDashes", {"resume", "/tmp", "sh"}, kRunFailed, "mayfly resume DIR -- sh"},
+        WrongLine{"ResumeWithNothingAfterDashes", {"resume", "/tmp", "--"}, kRunFailed, "leave \"--\" out for a shell"},
+        WrongLine{
+            "ResumeOfNothing",
+            {"resume", "/no/folder"},
+            kRunFailed,
+            "resume: there is no directory /no/folder\n  give the folder that the output of the failed test names"},
         WrongLine{"DashesWhereNoneBelong", {"image", "list", "--", "x"}, kUsage, "nothing may follow \"--\" here"},
         WrongLine{"WrongSize", {"run", "--memory", "lots", "--", "true"}, kRunFailed, "--memory: \"lots\" is no size"},
         WrongLine{"TooMuchMemory",
@@ -116,9 +124,9 @@ INSTANTIATE_TEST_SUITE_P(
 // --- Help -----------------------------------------------------------------------------------------------------------
 
 const std::vector<std::vector<std::string>> kCommands = {
-    {"run"},    {"image"},      {"image", "list"},     {"image", "show"},   {"image", "build"}, {"image", "path"},
-    {"doctor"}, {"matrix"},     {"matrix", "show"},    {"matrix", "check"}, {"matrix", "docs"}, {"matrix", "diff"},
-    {"gc"},     {"completion"}, {"completion", "bash"}};
+    {"run"},    {"image"},  {"image", "list"},  {"image", "show"},     {"image", "build"}, {"image", "path"},
+    {"doctor"}, {"matrix"}, {"matrix", "show"}, {"matrix", "check"},   {"matrix", "docs"}, {"matrix", "diff"},
+    {"resume"}, {"gc"},     {"completion"},     {"completion", "bash"}};
 
 class Help : public testing::TestWithParam<std::vector<std::string>> {};
 

@@ -29,6 +29,7 @@ struct Place {
   std::vector<const CLI::App*> commands{};
   std::vector<const CLI::Option*> options{};
   std::string words_from{};  // a command that prints what may come as a word of its own; empty: none
+  bool directory = false;    // a word of its own may be a directory
 };
 
 constexpr const char* kListImages = "mayfly image list --quiet 2>/dev/null";
@@ -42,6 +43,7 @@ std::vector<Place> PlacesOf(const CLI::App* app, const std::string& words = {}) 
   }
   if (words.starts_with("image ") && app->get_option_no_throw("NAME") != nullptr) place.words_from = kListImages;
   if (words == "matrix show") place.words_from = kListCapabilities;
+  place.directory = app->get_option_no_throw("DIR") != nullptr;
   std::vector<Place> places = {place};
   for (const CLI::App* sub : place.commands) {
     for (Place& below : PlacesOf(sub, words + (words.empty() ? "" : " ") + sub->get_name())) {
@@ -117,11 +119,12 @@ std::string Bash(const std::vector<Place>& places) {
   for (const Place& place : places) {
     std::string more = place.words_from.empty() ? "" : fmt::format(" $({})", place.words_from);
     if (!place.words.empty()) known += fmt::format("      \"{}\") place=$next ;;\n", place.words);
-    words += fmt::format("    \"{}\") words=\"{}{}\" ;;\n", place.words, WordsAt(place), more);
+    words += fmt::format("    \"{}\") words=\"{}{}\"{} ;;\n", place.words, WordsAt(place), more,
+                         place.directory ? " besides=-d" : "");
   }
   return fmt::format(R"(# bash completion of mayfly, made by `mayfly completion bash`
 _mayfly() {{
-  local word=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} place="" next words="" i
+  local word=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} place="" next words="" besides="" i
   for ((i = 1; i < COMP_CWORD; i++)); do
     if [[ ${{COMP_WORDS[i]}} == -- ]]; then
       mapfile -t COMPREPLY < <(compgen -c -- "$word")
@@ -135,7 +138,7 @@ _mayfly() {{
 {}  esac
   case "$place" in
 {}  esac
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+  mapfile -t COMPREPLY < <(compgen $besides -W "$words" -- "$word")
 }}
 complete -F _mayfly mayfly
 )",
@@ -169,6 +172,7 @@ std::string Fish(const std::vector<Place>& places) {
     }
     if (!place.words_from.empty())
       script += fmt::format("complete -c mayfly -n '{}' -a '({})'\n", seen, place.words_from);
+    if (place.directory) script += fmt::format("complete -c mayfly -n '{}' -a '(__fish_complete_directories)'\n", seen);
     for (const CLI::Option* option : place.options) {
       std::string words = fmt::format("{}", fmt::join(WordsOf(option->get_type_name()), " "));
       const std::string values[] = {"",

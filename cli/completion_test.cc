@@ -78,6 +78,7 @@ TEST_F(Completion, OffersImagesWhereOneIsMeant) {
 
 TEST_F(Completion, OffersFilesWhereOneIsMeantAndProgramsAfterTheDashes) {
   EXPECT_THAT(Offered({"run", "--kernel", "/etc/pass"}), Contains("/etc/passwd"));
+  EXPECT_THAT(Offered({"resume", "/et"}), ElementsAre("/etc"));
   EXPECT_THAT(Offered({"run", "--", "tru"}), IsSupersetOf({"true", "truncate"}));
 }
 

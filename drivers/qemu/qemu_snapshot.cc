@@ -31,7 +31,6 @@ using std::chrono::seconds;
 
 constexpr const char* kStateFile = "state";
 constexpr const char* kMemory = "memory";
-constexpr const char* kConsoleFile = "console.log";
 constexpr const char* kStateName = "mayfly-state";
 
 // Saving 3 GiB/s less than this: a guest of some GiB onto a slow disk.
@@ -57,6 +56,14 @@ void CopyMemory(const fs::path& from, const fs::path& to) {
   for (const fs::directory_entry& file : fs::directory_iterator(from)) {
     CopyDiskFile(file.path(), to / file.path().filename());
   }
+}
+
+void MoveMemory(const fs::path& from, const fs::path& to) {
+  std::error_code other_file_system;
+  fs::rename(from, to, other_file_system);
+  if (!other_file_system) return;
+  CopyMemory(from, to);
+  fs::remove_all(from);
 }
 
 }  // namespace
@@ -129,9 +136,9 @@ void QemuMachine::Snapshot(const fs::path& directory) {
       CopyDiskFile(disk.path, directory / saved.file);
       info.disks.push_back(saved);
     }
-    CopyDiskFile(console_path(), directory / kConsoleFile);
+    CopyDiskFile(console_path(), directory / kSnapshotConsole);
     if (info.shared_memory) {
-      fs::rename(start_.memory.directory, directory / kMemory);
+      MoveMemory(start_.memory.directory, directory / kMemory);
       RunOnIoThread([&] { ending_ = "saved as a template"; });
       process_->Kill();
       process_.reset();
@@ -152,14 +159,21 @@ void QemuMachine::Restore(const fs::path& directory) {
   RequireDown("restore");
   SnapshotInfo info = ReadSnapshot(directory);
   bool kvm = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel).kvm;
-  const std::array<std::array<std::string, 3>, 3> parts = {{{"backend", info.driver, driver()},
-                                                            {"VMM", info.vmm, "QEMU " + qemu_.version.ToString()},
-                                                            {"accelerator", info.accelerator, kvm ? "kvm" : "tcg"}}};
-  for (const auto& [part, saved, here] : parts) {
+  struct Part {
+    std::string name, saved, here, next_step;
+  };
+  const std::array parts = {
+      Part{"backend", info.driver, driver(), "a snapshot is restored by the backend that saved it only"},
+      Part{"VMM", info.vmm, "QEMU " + qemu_.version.ToString(),
+           fmt::format("a snapshot is restored by the version that saved it only: set MAYFLY_QEMU to a {}", info.vmm)},
+      Part{"accelerator", info.accelerator, kvm ? "kvm" : "tcg",
+           fmt::format("a snapshot is restored by the accelerator that saved it only: try MAYFLY_ACCEL={}",
+                       info.accelerator)}};
+  for (const auto& [part, saved, here, next_step] : parts) {
     if (saved == here) continue;
     throw BadSpec(
         {.summary = fmt::format("{} was saved by {} {}; here it is {}", directory.string(), part, saved, here),
-         .next_step = "a snapshot is restored by what saved it only"});
+         .next_step = next_step});
   }
   Start start{.state = OpenToRead(directory / kStateFile), .state_has_memory = !info.shared_memory};
   if (info.shared_memory) {
@@ -171,7 +185,7 @@ void QemuMachine::Restore(const fs::path& directory) {
   std::error_code ignored;
   if (fs::file_size(console_path(), ignored) == 0 || ignored) {
     fs::remove(console_path(), ignored);
-    CopyDiskFile(directory / kConsoleFile, console_path());
+    CopyDiskFile(directory / kSnapshotConsole, console_path());
   }
   Launch(std::move(start), "restoring");
   AwaitRestored(Deadline::After(Scaled(seconds(60))));

@@ -23,7 +23,9 @@ inline constexpr std::tuple kSpecFields<SnapshotInfo>{Field("driver", &SnapshotI
                                                       Field("shared_memory", &SnapshotInfo::shared_memory),
                                                       Field("spec", &SnapshotInfo::spec),
                                                       Field("made_up_macs", &SnapshotInfo::made_up_macs),
-                                                      Field("disks", &SnapshotInfo::disks)};
+                                                      Field("disks", &SnapshotInfo::disks),
+                                                      Field("kernel", &SnapshotInfo::kernel),
+                                                      Field("initramfs", &SnapshotInfo::initramfs)};
 
 }  // namespace internal
 
@@ -46,13 +48,14 @@ SnapshotInfo ReadSnapshot(const fs::path& directory) {
   auto info =
       internal::ReadJson<SnapshotInfo>(internal::SpecPath(file.string()), internal::ReadWholeFile(file, kLargestFile));
   info.directory = fs::absolute(directory);
-  for (const SnapshotDisk& disk : info.disks) {
+  auto require = [&](const std::string& what, const std::string& name) {
     // A name, not a path: nothing outside of the directory belongs to it.
-    if (disk.file.find('/') != std::string::npos || !fs::is_regular_file(info.directory / disk.file, error)) {
-      throw BadSpec(
-          {.summary = fmt::format("{}: disk '{}': there is no file \"{}\"", file.string(), disk.id, disk.file)});
-    }
-  }
+    if (name.find('/') == std::string::npos && fs::is_regular_file(info.directory / name, error)) return;
+    throw BadSpec({.summary = fmt::format("{}: {}: there is no file \"{}\"", file.string(), what, name)});
+  };
+  for (const SnapshotDisk& disk : info.disks) require(fmt::format("disk '{}'", disk.id), disk.file);
+  if (!info.kernel.empty()) require("kernel", info.kernel);
+  if (!info.initramfs.empty()) require("initramfs", info.initramfs);
   return info;
 }
 
@@ -68,7 +71,9 @@ void WriteSnapshot(const SnapshotInfo& info) {
                                  {"shared_memory", info.shared_memory},
                                  {"spec", nlohmann::ordered_json::parse(ToJson(info.spec))},
                                  {"made_up_macs", info.made_up_macs},
-                                 {"disks", disks}};
+                                 {"disks", disks},
+                                 {"kernel", info.kernel},
+                                 {"initramfs", info.initramfs}};
   fs::path file = info.directory / kFile;
   fs::path unfinished = file.native() + ".new";
   internal::WriteWholeFile(unfinished, json.dump(2) + "\n");
@@ -86,6 +91,8 @@ MachineSpec SpecOfCopy(const SnapshotInfo& info, std::string_view name) {
     disk.size = Bytes();
     disk.clone = true;
   }
+  if (!info.kernel.empty()) spec.boot.kernel = info.directory / info.kernel;
+  if (!info.initramfs.empty()) spec.boot.initramfs = info.directory / info.initramfs;
   for (Nic& nic : spec.nics) {
     bool made_up = std::find(info.made_up_macs.begin(), info.made_up_macs.end(), nic.id) != info.made_up_macs.end();
     if (made_up) nic.mac.clear();

@@ -7,7 +7,8 @@
 //
 // The directory holds snapshot.json (this struct), the machine's disks as they were, the state of its devices and its
 // memory, in the backend's own form. Nothing in it is changed by restoring, so any number of copies may be made. It is
-// complete once snapshot.json is there: that is written last.
+// complete once snapshot.json is there: that is written last. What the machine only reads (its kernel, read-only disks)
+// stays where it is, unless the snapshot was made whole (Vm::Freeze): then copies of that are in the directory too.
 #pragma once
 
 #include <mayfly/spec.h>
@@ -19,7 +20,10 @@
 
 namespace mayfly {
 
-// One of the machine's own disks. Read-only ones of the spec stay where they are.
+// What the guest had written to its console, a file of the directory.
+inline constexpr const char* kSnapshotConsole = "console.log";
+
+// A disk whose contents are in the directory: each that the machine writes to; read-only ones when it was made whole.
 struct SnapshotDisk {
   std::string id{};
   std::string file{};  // name in the directory
@@ -36,6 +40,8 @@ struct SnapshotInfo {
   MachineSpec spec{};          // complete: image resolved, each NIC with its MAC
   std::vector<std::string> made_up_macs{};  // ids of NICs whose address nobody asked for
   std::vector<SnapshotDisk> disks{};
+  std::string kernel{};               // file in the directory; empty: the one that the spec names
+  std::string initramfs{};            // the same
   std::filesystem::path directory{};  // where it was read from; not in the file
 };
 

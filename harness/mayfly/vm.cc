@@ -8,6 +8,7 @@
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/lease.h>
 #include <mayfly/internal/vm_impl.h>
+#include <mayfly/snapshot.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -136,6 +137,8 @@ void Vm::Impl::TakeOver() {
 void Vm::Impl::GoOnFrom(const fs::path& snapshot, const GuestIdentity& identity) {
   Clock::time_point began = Clock::now();
   Deadline deadline = Deadline::After(BootTimeout(asked_));
+  // Into the file that is followed already, and before this run begins: a panic of long ago is none of now.
+  CopyIfThere(snapshot / kSnapshotConsole, machine_->console_path());
   console_->BeginBoot();
   size_t from = machine_->timeline().size();
   machine_->Restore(snapshot);

@@ -119,6 +119,16 @@ class Vm {
   // A second VM that goes on from here like this one, with a name, clock, random numbers and addresses of its own.
   Vm Clone();
 
+  // Saves the VM as Snapshot does, into a directory that does not exist yet and that holds all of it: memory, whole
+  // disks, kernel. It may be moved to another host and lives until somebody removes it; `mayfly resume DIR` gives a
+  // shell in a copy. Tests need not call it: with MAYFLY_FREEZE=on-failure each VM of a failed test is frozen. Throws
+  // what Machine::Snapshot throws, HostLacks without space or qemu-img.
+  void Freeze(const std::filesystem::path& directory);
+  // A VM that goes on where one was frozen, with its names and addresses, and the clock of now. Nothing in the
+  // directory changes, but it must stay as long as the Vm lives. Throws BadSpec for a directory that is not complete,
+  // is damaged, or was saved by another backend, VMM version or accelerator.
+  static Vm Resume(const std::filesystem::path& directory);
+
   // --- Commands ---------------------------------------------------------------------------------------------------
   // Runs a command to its end. Throws GuestFailed when it cannot be started (no such program or user) or the guest goes
   // down meanwhile; how it ended is in the result, a timeout too.

@@ -102,10 +102,11 @@ class TemplateBuilder {
 
   BuiltTemplate Prepare(const fs::path& base, const Preparation& prepare, const fs::path& place) const {
     internal::UniqueFd in_use = TemplateStore::Use(base);
-    MachineSpec spec = SpecOfCopy(ReadSnapshot(base), asked_.name);
+    SnapshotInfo info = ReadSnapshot(base);
+    MachineSpec spec = SpecOfCopy(info, asked_.name);
     auto impl = std::make_unique<Vm::Impl>(driver_.Create(spec, internal::SandboxFor(spec)), asked_);
     impl->machine().KeepMemoryIn(place / "memory");
-    impl->GoOnFrom(base, {});
+    impl->GoOnFrom(base, internal::IdentityOfCopy(info, impl->machine().spec()));
     impl->WatchUploads();
     Vm vm(std::move(impl));
     if (!prepare.run(vm)) return {.same_as = base};
@@ -187,8 +188,7 @@ void Vm::Revert(std::string_view name) {
   }
   SnapshotInfo info = ReadSnapshot(directory);
   MachineSpec spec = SpecOfCopy(info, impl_->machine().name());
-  // It is the same VM: its addresses stay.
-  for (size_t i = 0; i < spec.nics.size(); ++i) spec.nics[i].mac = info.spec.nics[i].mac;
+  spec.nics = info.spec.nics;  // it is the same VM: its addresses stay
   impl_->machine().Kill();
   impl_->Replace(FindDriver(info.driver).Create(spec, internal::SandboxFor(spec)));
   impl_->GoOnFrom(directory, {});

@@ -115,6 +115,20 @@ TEST(Fork, PreparationRunsOnceAndEveryForkStartsFromIt) {
   EXPECT_EQ(prepare.runs, 1);
 }
 
+TEST(Fork, OfAPreparedVmHasAddressesOfItsOwn) {
+  Counted prepare(Unique("addresses"));
+  MachineSpec spec = Small();
+  spec.nics = {{.id = "nic", .kind = NicKind::kNone}};
+  std::set<std::string> addresses;
+  auto note = [&](Vm& vm) { addresses.insert(Out(vm, "cat /sys/class/net/eth0/address")); };
+  for (int i = 0; i < 2; ++i) {
+    Vm vm = Vm::Fork(spec, prepare.Get(note));
+    note(vm);
+    EXPECT_EQ(Out(vm, "cat /sys/class/net/eth0/address"), vm.machine().spec().nics[0].mac + "\n");
+  }
+  EXPECT_EQ(addresses.size(), 3U);
+}
+
 TEST(Fork, IsPreparedAgainWhenAnUploadedFileHasChanged) {
   TestDirectory directory;
   std::ofstream(directory / "program") << "first";
@@ -201,6 +215,9 @@ TEST(Clone, GoesOnFromHereAndThenItsOwnWay) {
   vm.WriteFile("/tmp/note", "original");
   clone.WriteFile("/tmp/note", clone.ReadFile("/tmp/note") + ", then clone");
   EXPECT_EQ(vm.ReadFile("/tmp/note"), "original");
+  clone.Exec("echo of the clone > /dev/console").OrThrow();
+  clone.WaitForConsole("of the clone", std::chrono::seconds(20));
+  EXPECT_THAT(clone.console(), HasSubstr("VMRS_READY"));
   EXPECT_EQ(clone.ReadFile("/tmp/note"), "before, then clone");
   EXPECT_EQ(Out(clone, "hostname"), clone.name() + "\n");
   EXPECT_NE(clone.name(), vm.name());

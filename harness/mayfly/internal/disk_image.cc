@@ -55,7 +55,7 @@ std::string_view FormatName(DiskFormat format) { return format == DiskFormat::kQ
 
 std::string RunQemuImg(const std::string& id, std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), QemuImgProgram());
-  CommandOutput output = RunCommand(arguments, Scaled(std::chrono::seconds(30)));
+  CommandOutput output = RunCommand(arguments, Scaled(std::chrono::seconds(300)));
   if (output.status.ok()) return output.out;
   bool full = output.out.find(std::generic_category().message(ENOSPC)) != std::string::npos;
   std::string text = output.out.substr(0, output.out.find_last_not_of('\n') + 1);
@@ -106,7 +106,7 @@ std::string QemuImgProgram() {
   std::string name = given != nullptr && *given != '\0' ? given : "qemu-img";
   if (!FindProgram(name)) {
     throw HostLacks(
-        {.summary = fmt::format("there is no program '{}', which grows disk images", name),
+        {.summary = fmt::format("there is no program '{}', which grows and copies disk images", name),
          .next_step = "install it (Debian: sudo apt-get install qemu-utils), or set MAYFLY_QEMU_IMG to its path"});
   }
   return name;
@@ -136,6 +136,12 @@ void GrowDiskFile(const std::string& id, const fs::path& path, DiskFormat format
   if (size < is) ThrowWouldShrink(id, path, is, size);
   if (size == is) return;
   RunQemuImg(id, {"resize", "-q", "-f", std::string(FormatName(format)), path.string(), std::to_string(size.count())});
+}
+
+void MakeDiskFileWhole(const std::string& id, const fs::path& path) {
+  fs::path whole = path.native() + ".whole";
+  RunQemuImg(id, {"convert", "-f", "qcow2", "-O", "qcow2", path.string(), whole.string()});
+  fs::rename(whole, path);
 }
 
 void CopyDiskFile(const fs::path& from, const fs::path& to) {

@@ -36,6 +36,9 @@ void GrowDiskFile(const std::string& id, const std::filesystem::path& path, Disk
 // HostLacks.
 void CopyDiskFile(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// Puts into a qcow2 file what it has of its backing images, so that it needs them no more. Throws HostLacks.
+void MakeDiskFileWhole(const std::string& id, const std::filesystem::path& path);
+
 // The qemu-img to use: $MAYFLY_QEMU_IMG, else the one on PATH. Throws HostLacks when there is none.
 std::string QemuImgProgram();
 

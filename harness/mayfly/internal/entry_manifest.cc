@@ -19,7 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* kManifest = "manifest.json";
 constexpr const char* kChecked = "checked.json";
 constexpr uint64_t kLargestManifest = 16 << 20;
 
@@ -92,8 +91,7 @@ CheckedEntry CheckEntry(const fs::path& entry) {
 
 namespace {
 
-// The list of an entry's files, which it also brings to the disk.
-json ListFiles(const fs::path& entry) {
+json ListFiles(const fs::path& entry, Flush flush) {
   std::map<std::string, fs::path> sorted;
   for (const fs::directory_entry& file : fs::recursive_directory_iterator(entry)) {
     if (file.is_regular_file()) sorted[file.path().lexically_relative(entry).native()] = file.path();
@@ -101,7 +99,7 @@ json ListFiles(const fs::path& entry) {
   json files = json::array();
   for (const auto& [name, path] : sorted) {
     UniqueFd fd = OpenToRead(path);
-    if (fsync(fd.get()) != 0) ThrowFileError("write", path, errno);
+    if (flush == Flush::kYes && fsync(fd.get()) != 0) ThrowFileError("write", path, errno);
     files.push_back({{"path", name}, {"size", fs::file_size(path)}, {"checksum", Checksum(path)}});
   }
   return files;
@@ -109,8 +107,8 @@ json ListFiles(const fs::path& entry) {
 
 }  // namespace
 
-void WriteManifest(const fs::path& entry, json manifest) {
-  json files = ListFiles(entry);
+void WriteManifest(const fs::path& entry, json manifest, Flush flush) {
+  json files = ListFiles(entry, flush);
   manifest["files"] = files;
   WriteWholeFile(entry / kManifest, manifest.dump(2) + "\n");
   WriteStamps(entry, files);

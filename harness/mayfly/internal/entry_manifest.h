@@ -16,9 +16,11 @@
 
 namespace mayfly::internal {
 
-// Lists all files of `entry`, brings them to the disk and writes the manifest, with the members of `manifest` besides.
-// Throws HostLacks.
-void WriteManifest(const std::filesystem::path& entry, nlohmann::json manifest);
+inline constexpr const char* kManifest = "manifest.json";
+
+// Lists all files of `entry` and writes the manifest, with the members of `manifest` besides. Throws HostLacks.
+enum class Flush { kYes, kNo };  // bring the files to the disk, to be there after the host has lost its power
+void WriteManifest(const std::filesystem::path& entry, nlohmann::json manifest, Flush flush = Flush::kYes);
 
 struct CheckedEntry {
   Bytes size{};          // of all files

@@ -16,6 +16,8 @@ class LiveVm {
   virtual std::string Describe() const = 0;
   // As Vm::WriteArtifacts. Callable from any thread.
   virtual void WriteArtifacts(const std::filesystem::path& directory) = 0;
+  // As Vm::Freeze. Callable from any thread, while none runs a lifecycle call.
+  virtual void Freeze(const std::filesystem::path& directory) = 0;
 
  protected:
   ~LiveVm() = default;

@@ -57,6 +57,7 @@ class Vm::Impl final : public internal::LiveVm {
   const std::string& Name() const override { return machine_->name(); }
   std::string Describe() const override;
   void WriteArtifacts(const std::filesystem::path& directory) override;
+  void Freeze(const std::filesystem::path& directory) override;
 
   // Runs an operation of the guest; an error gets what the machine and its console say.
   template <typename Operation>
