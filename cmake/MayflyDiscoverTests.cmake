@@ -1,6 +1,6 @@
 #[[
 mayfly_discover_tests(TARGET
-  [TEST_PREFIX prefix] [TIMEOUT seconds] [LABELS label...] [PROCESSORS n] [RESOURCE_GROUPS group...]
+  [TEST_PREFIX prefix] [TIMEOUT seconds] [LABELS label...] [LABELS_FROM_NAME regex] [PROCESSORS n] [RESOURCE_GROUPS group...]
   [ARTIFACTS_DIRECTORY dir] [XML_OUTPUT_DIR dir] [ENVIRONMENT VAR=value...] [PROPERTIES name value...])
 
 Registers each GoogleTest test of TARGET, which links mayfly::gtest_main (or whose main() calls mayfly::InitGoogleTest and
@@ -10,6 +10,7 @@ build of TARGET; listing starts no VM.
   TIMEOUT              seconds a test may take, default 300. A little before, the test writes the state of its VMs and
                        ends; CTest would kill it without a word.
   LABELS               default: vm
+  LABELS_FROM_NAME     each group (…) of this regular expression that matches a test's name is a label of the test, too
   PROCESSORS           slots of `ctest -j` that a test takes, default 1
   RESOURCE_GROUPS      as CTest's property, for a resource specification such as "vms:1"
   ARTIFACTS_DIRECTORY  where failed tests leave console, logs and scripts; default: mayfly-artifacts in the build folder,
@@ -31,7 +32,7 @@ include_guard(GLOBAL)
 set(MAYFLY_LIST_TESTS_SCRIPT ${CMAKE_CURRENT_LIST_DIR}/MayflyListTests.cmake CACHE INTERNAL "")
 
 function(mayfly_discover_tests target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TEST_PREFIX;TIMEOUT;PROCESSORS;ARTIFACTS_DIRECTORY;XML_OUTPUT_DIR"
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TEST_PREFIX;TIMEOUT;PROCESSORS;LABELS_FROM_NAME;ARTIFACTS_DIRECTORY;XML_OUTPUT_DIR"
                         "LABELS;RESOURCE_GROUPS;ENVIRONMENT;PROPERTIES")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "mayfly_discover_tests: unknown arguments: ${arg_UNPARSED_ARGUMENTS}")
@@ -84,6 +85,7 @@ function(mayfly_discover_tests target)
 set(PREFIX [==[${arg_TEST_PREFIX}]==])
 set(XML_OUTPUT_DIR [==[${arg_XML_OUTPUT_DIR}]==])
 set(LABELS [==[${arg_LABELS}]==])
+set(LABELS_FROM_NAME [==[${arg_LABELS_FROM_NAME}]==])
 set(RESOURCE_GROUPS [==[${arg_RESOURCE_GROUPS}]==])
 set(ENVIRONMENT [==[${environment}]==])
 set(PROPERTIES [==[${properties}]==])

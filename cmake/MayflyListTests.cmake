@@ -27,6 +27,12 @@ function(describe_test suite test out)
   if(RESOURCE_GROUPS)
     string(APPEND disabled " RESOURCE_GROUPS [==[${RESOURCE_GROUPS}]==]")
   endif()
+  set(labels "${LABELS}")
+  if(LABELS_FROM_NAME AND name MATCHES "${LABELS_FROM_NAME}")
+    foreach(i RANGE 1 ${CMAKE_MATCH_COUNT})
+      list(APPEND labels "${CMAKE_MATCH_${i}}")
+    endforeach()
+  endif()
   set(others "")
   foreach(word IN LISTS PROPERTIES)
     string(APPEND others " [==[${word}]==]")
@@ -34,7 +40,7 @@ function(describe_test suite test out)
   set(${out}
 "add_test([==[${PREFIX}${name}]==] [==[${EXECUTABLE}]==] --gtest_also_run_disabled_tests [==[--gtest_filter=${name}]==]
          [==[--gtest_output=xml:${XML_OUTPUT_DIR}/${file_name}.xml]==])
-set_tests_properties([==[${PREFIX}${name}]==] PROPERTIES LABELS [==[${LABELS}]==] ENVIRONMENT [==[${ENVIRONMENT}]==]
+set_tests_properties([==[${PREFIX}${name}]==] PROPERTIES LABELS [==[${labels}]==] ENVIRONMENT [==[${ENVIRONMENT}]==]
   ENVIRONMENT_MODIFICATION [==[GTEST_TOTAL_SHARDS=unset:;GTEST_SHARD_INDEX=unset:;GTEST_SHARD_STATUS_FILE=unset:]==]
  ${others}${disabled})
 " PARENT_SCOPE)

@@ -74,12 +74,17 @@ void QemuMachine::AddDisk(const Disk& disk) {
   RequireNewId(disk.id);
   PreparedDisk prepared = PrepareDisk(disk, sandbox_.directory());
   std::vector<QmpCommand> undo = {{"blockdev-del", {{"node-name", DiskNode(disk.id)}}}};
-  if (NeedsThrottle(disk)) {
-    Execute("object-add", ThrottleGroup(disk.id, disk.limit));
-    undo.push_back({"object-del", {{"id", DiskThrottle(disk.id)}}});
+  try {
+    if (NeedsThrottle(disk)) {
+      Execute("object-add", ThrottleGroup(disk.id, disk.limit));
+      undo.push_back({"object-del", {{"id", DiskThrottle(disk.id)}}});
+    }
+    Execute("blockdev-add", BlockNode(prepared));
+    PlugIn(disk.id, DiskDeviceOptions(prepared, *machine_.type), undo);
+  } catch (Error&) {
+    DiscardDisk(prepared, sandbox_.directory());
+    throw;
   }
-  Execute("blockdev-add", BlockNode(prepared));
-  PlugIn(disk.id, DiskDeviceOptions(prepared, *machine_.type), undo);
   disks_.push_back(prepared);  // it is there at the next boot, too
 }
 
@@ -114,6 +119,7 @@ void QemuMachine::RemoveDevice(const std::string& id) {
   if (is_disk) {
     Execute("blockdev-del", {{"node-name", DiskNode(id)}});
     if (NeedsThrottle(disk->disk)) Execute("object-del", {{"id", DiskThrottle(id)}});
+    DiscardDisk(*disk, sandbox_.directory());  // so that its id is free again
     disks_.erase(disk);
     return;
   }

@@ -131,6 +131,11 @@ PreparedDisk PrepareDisk(const Disk& disk, const fs::path& directory) {
   return {.disk = disk, .path = fs::absolute(disk.path), .format = disk.format, .readonly = disk.readonly};
 }
 
+void DiscardDisk(const PreparedDisk& disk, const fs::path& directory) {
+  std::error_code ignored;
+  if (disk.path.parent_path() == directory) fs::remove(disk.path, ignored);
+}
+
 void GrowDiskFile(const std::string& id, const fs::path& path, DiskFormat format, Bytes size) {
   Bytes is = VirtualSize(id, path, format);
   if (size < is) ThrowWouldShrink(id, path, is, size);

@@ -29,6 +29,9 @@ struct PreparedDisk {
 // HostLacks (no space; no qemu-img for one that shall grow) naming the disk.
 PreparedDisk PrepareDisk(const Disk& disk, const std::filesystem::path& directory);
 
+// Removes what PrepareDisk has made in `directory`; an image of the user's is left alone.
+void DiscardDisk(const PreparedDisk& disk, const std::filesystem::path& directory);
+
 // Grows a disk's file, or changes nothing when it has that size. Throws BadSpec when it would shrink, HostLacks.
 void GrowDiskFile(const std::string& id, const std::filesystem::path& path, DiskFormat format, Bytes size);
 

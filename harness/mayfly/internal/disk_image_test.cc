@@ -114,6 +114,15 @@ TEST_F(DiskImageTest, TwoDisksOfOneIdClash) {
   EXPECT_THROW(Prepare({.id = "data", .size = 1_MiB}), HostLacks);
 }
 
+TEST_F(DiskImageTest, WhatIsDiscardedFreesItsIdAndAnImageOfTheUsersStays) {
+  DiscardDisk(Prepare({.id = "data", .size = 4_MiB}), directory_ / "vm");
+  PreparedDisk again = Prepare({.id = "data", .size = 4_MiB});
+  EXPECT_TRUE(fs::exists(again.path));
+  fs::path base = Image(4_MiB);
+  DiscardDisk(Prepare({.id = "own", .path = base.string(), .clone = false}), directory_ / "vm");
+  EXPECT_TRUE(fs::exists(base));
+}
+
 TEST_F(DiskImageTest, AQcow2ImageThatIsNoneIsTold) {
   fs::path text = directory_ / "text";
   std::ofstream(text) << "no qcow2 at all";

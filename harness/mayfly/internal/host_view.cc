@@ -58,13 +58,18 @@ std::vector<Lack> HostView::LacksOf(std::string_view driver, std::string_view ca
   std::vector<Lack> lacks;
   for (const std::vector<std::string>* needs : {&owner->needs, &cell.needs}) {
     for (const std::string& need : *needs) {
-      if (auto found = lacking_.find(need); found != lacking_.end()) lacks.push_back(found->second);
+      if (std::optional<Lack> lack = LackOf(need)) lacks.push_back(std::move(*lack));
     }
   }
   const CapabilityReport* told = Find(report->second, capability);
   bool missing = cell.status == CellStatus::kSupported && told != nullptr && !told->available;
   if (lacks.empty() && missing) lacks.push_back({"", told->reason, told->fix});
   return lacks;
+}
+
+std::optional<Lack> HostView::LackOf(std::string_view need) const {
+  auto found = lacking_.find(need);
+  return found == lacking_.end() ? std::nullopt : std::optional(found->second);
 }
 
 HostView::Summary HostView::SummaryOf(std::string_view driver) const {

@@ -11,6 +11,7 @@
 #include <mayfly/internal/matrix.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,9 @@ class HostView {
 
   // Empty: it can be verified. A driver or capability that the matrix does not have lacks nothing.
   std::vector<Lack> LacksOf(std::string_view driver, std::string_view capability) const;
+
+  // Nothing when the host has it.
+  std::optional<Lack> LackOf(std::string_view need) const;
 
   // How a driver's cells fare, with each lack once, those of most cells first.
   struct Summary {

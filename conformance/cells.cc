@@ -1,0 +1,176 @@
+#include "conformance/cells.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest-spi.h>
+#include <mayfly/driver.h>
+#include <mayfly/internal/host_needs.h>
+#include <mayfly/internal/host_view.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "conformance/outcome.h"
+
+namespace mayfly::conformance {
+namespace {
+
+using internal::CellStatus;
+using internal::HostView;
+using internal::Lack;
+using internal::Matrix;
+
+bool IsStrict() {
+  const char* value = std::getenv("MAYFLY_CONFORMANCE_STRICT");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
+  return value != nullptr && *value != '\0' && std::string_view(value) != "0";
+}
+
+// This host, probed on first use: listing the tests looks at nothing.
+const HostView& View(const Matrix& matrix) {
+  static const HostView& view = *new HostView(matrix, internal::ProbeAll());
+  return view;
+}
+
+std::string TextOf(const testing::TestPartResult& result) {
+  if (result.file_name() == nullptr) return result.message();
+  return fmt::format("{}:{}: {}", result.file_name(), result.line_number(), result.message());
+}
+
+// Runs a scenario that may be refused or fail; its failed expectations are kept from GoogleTest.
+ScenarioRun RunToJudge(Scenario& scenario) {
+  ScenarioRun run;
+  testing::TestPartResultArray results;
+  {
+    testing::ScopedFakeTestPartResultReporter caught(testing::ScopedFakeTestPartResultReporter::INTERCEPT_ALL_THREADS,
+                                                     &results);
+    try {
+      scenario.Run();
+    } catch (const Unsupported& error) {
+      run.refused = error.capability();
+      run.failures.emplace_back(error.what());
+    } catch (const HostLacks& error) {
+      if (!scenario.began()) run.host_lacks = error.what();
+      run.failures.emplace_back(error.what());
+    } catch (const std::exception& error) {
+      run.failures.emplace_back(error.what());
+    }
+  }
+  for (int i = 0; i < results.size(); ++i) {
+    const testing::TestPartResult& result = results.GetTestPartResult(i);
+    if (result.failed()) run.failures.push_back(TextOf(result));
+  }
+  return run;
+}
+
+class CellTest : public testing::Test {
+ public:
+  CellTest(const Matrix& matrix, std::string driver, const ScenarioEntry& entry)
+      : matrix_(matrix), driver_(std::move(driver)), entry_(entry) {}
+
+ private:
+  void TestBody() override {
+    CellStatus status = matrix_.Find(mayfly::ToString(entry_.capability))->cells.at(driver_).status;
+    if (std::string lacks = Lacks(status); !lacks.empty()) {
+      RecordProperty("mayfly_outcome", std::string(ToString(Outcome::kNotVerified)));
+      GTEST_SKIP() << "not verified here: " << lacks;
+    }
+    std::unique_ptr<Scenario> scenario = entry_.make();
+    scenario->Use(driver_, entry_.capability);
+    if (status == CellStatus::kSupported) {
+      RunSupported(*scenario);
+      return;
+    }
+    ScenarioRun run = RunToJudge(*scenario);
+    if (internal::IsRefused(status)) run.harm = scenario->Harm();
+    Tell(Judge(status, entry_.capability, entry_.kind, run));
+  }
+
+  // Fails as any test does: with the place of each failure, and what is thrown told by its class.
+  void RunSupported(Scenario& scenario) {
+    try {
+      scenario.Run();
+    } catch (const HostLacks& error) {
+      Tell({scenario.began() ? Outcome::kFail : Outcome::kNotVerified, error.what()});
+      return;
+    } catch (...) {
+      Tell({Outcome::kFail, ""});
+      throw;
+    }
+    Tell({HasFailure() ? Outcome::kFail : Outcome::kPass, ""});
+  }
+
+  std::string Lacks(CellStatus status) const {
+    std::string text;
+    auto add = [&](const std::string& reason, const std::string& fix) {
+      text += fmt::format("{}{}{}{}", text.empty() ? "" : "; ", reason, fix.empty() ? "" : "; ", fix);
+    };
+    for (const Lack& lack : View(matrix_).LacksOf(driver_, mayfly::ToString(entry_.capability)))
+      add(lack.reason, lack.fix);
+    if (internal::IsRefused(status)) return text;  // a refusal needs no more than the driver
+    for (const std::string& need : entry_.needs) {
+      if (std::optional<Lack> lack = View(matrix_).LackOf(need)) add(lack->reason, lack->fix);
+    }
+    return text;
+  }
+
+  void Tell(const Verdict& verdict) {
+    RecordProperty("mayfly_outcome", std::string(ToString(verdict.outcome)));
+    if (verdict.outcome == Outcome::kNotVerified) GTEST_SKIP() << "not verified here: " << verdict.text;
+    if (Fails(verdict.outcome, IsStrict())) {
+      if (!verdict.text.empty()) ADD_FAILURE_AT(entry_.file, entry_.line) << verdict.text;
+    } else if (verdict.outcome != Outcome::kPass) {
+      std::fputs(fmt::format("[ {:<8} ] {}\n", ToString(verdict.outcome), verdict.text).c_str(), stdout);
+    }
+  }
+
+  const Matrix& matrix_;
+  const std::string driver_;
+  const ScenarioEntry& entry_;
+};
+
+}  // namespace
+
+std::vector<std::string> FaultsBetween(const Matrix& matrix, const std::vector<ScenarioEntry>& scenarios) {
+  std::vector<std::string> faults;
+  std::set<std::string> names;
+  for (const ScenarioEntry& entry : scenarios) {
+    std::string id(mayfly::ToString(entry.capability));
+    if (matrix.Find(id) == nullptr) {
+      faults.push_back(fmt::format("{}:{}: there is no row \"{}\" in the matrix", entry.file, entry.line, id));
+    }
+    if (!names.insert(id + "." + entry.Case()).second) {
+      faults.push_back(fmt::format("{}:{}: {} has another scenario of that name", entry.file, entry.line, id));
+    }
+    for (const std::string& need : entry.needs) {
+      if (matrix.FindNeed(need) == nullptr) {
+        faults.push_back(fmt::format("{}:{}: the matrix has no need \"{}\"", entry.file, entry.line, need));
+      }
+    }
+  }
+  for (const internal::MatrixRow& row : matrix.rows) {
+    bool has_one = std::any_of(scenarios.begin(), scenarios.end(), [&](const ScenarioEntry& entry) {
+      return entry.kind == ScenarioKind::kClaim && mayfly::ToString(entry.capability) == row.id;
+    });
+    if (!has_one) faults.push_back(fmt::format("matrix: {} has no SCENARIO_FOR it in conformance/scenarios", row.id));
+  }
+  return faults;
+}
+
+void RegisterCells(const Matrix& matrix) {
+  std::vector<std::string> faults = FaultsBetween(matrix, AllScenarios());
+  if (!faults.empty()) throw BadSpec({.summary = faults.front(), .notes = {faults.begin() + 1, faults.end()}});
+  static const Matrix& kept = *new Matrix(matrix);  // the tests outlive the caller's
+  for (Driver* driver : AllDrivers()) {
+    std::string name(driver->Name());
+    if (kept.FindDriver(name) == nullptr) continue;  // one of a user's own, which the matrix does not know
+    for (const ScenarioEntry& entry : AllScenarios()) {
+      std::string test = fmt::format("{}.{}", mayfly::ToString(entry.capability), entry.Case());
+      testing::RegisterTest(("conformance." + name).c_str(), test.c_str(), nullptr, nullptr, entry.file, entry.line,
+                            [name, &entry]() -> testing::Test* { return new CellTest(kept, name, entry); });
+    }
+  }
+}
+
+}  // namespace mayfly::conformance

@@ -1,0 +1,26 @@
+// The cells of the matrix as GoogleTest tests.
+//
+// For each backend that is linked in and each scenario there is a test "conformance.<driver>.<capability>.<case>", such
+// as conformance.qemu.cpu.hotplug.a_hot_added_vCPU_runs_guest_threads. It skips with the reason when this host lacks
+// what the cell needs; it fails as outcome.h says. The outcome is in the report as property mayfly_outcome.
+//
+// MAYFLY_CONFORMANCE_STRICT=1 lets an unexpected pass fail.
+#pragma once
+
+#include <mayfly/internal/matrix.h>
+
+#include <string>
+#include <vector>
+
+#include "conformance/scenario.h"
+
+namespace mayfly::conformance {
+
+// What is wrong between matrix and scenarios: a row without a claim, a scenario without a row, two of one name, a
+// need that the matrix does not know.
+std::vector<std::string> FaultsBetween(const internal::Matrix& matrix, const std::vector<ScenarioEntry>& scenarios);
+
+// Registers the tests of all linked drivers. Throws BadSpec with all faults. Before RunAllTests.
+void RegisterCells(const internal::Matrix& matrix);
+
+}  // namespace mayfly::conformance

@@ -1,0 +1,150 @@
+#include <fmt/format.h>
+#include <mayfly/internal/unique_fd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "conformance/scenario.h"
+
+namespace mayfly::conformance {
+namespace {
+
+using namespace std::string_literals;  // NOLINT(google-build-using-namespace)
+
+constexpr const char* kMac = "52:54:00:12:34:56";
+
+// A datagram socket of the host that is the other end of a NIC.
+class Wire {
+ public:
+  explicit Wire(const std::filesystem::path& path) : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.string().copy(address.sun_path, sizeof address.sun_path - 1);
+    if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {  // NOLINT
+      throw HostLacks({.summary = "cannot bind " + path.string()});
+    }
+    timeval patience{.tv_sec = std::chrono::seconds(Scaled(kSoon) / 1s * 1s).count(), .tv_usec = 0};
+    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  }
+
+  // The next frame that begins so; empty when none comes.
+  std::string Receive(std::string_view begin) {
+    std::array<char, 2048> frame{};
+    for (;;) {
+      peer_size_ = sizeof peer_;
+      ssize_t size =
+          recvfrom(socket_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&peer_),  // NOLINT
+                   &peer_size_);
+      if (size <= 0) return {};
+      std::string_view text(frame.data(), static_cast<size_t>(size));
+      if (text.starts_with(begin)) return std::string(text);
+    }
+  }
+  // To where the last one came from.
+  bool Send(std::string_view frame) {
+    return sendto(socket_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&peer_),
+                  peer_size_) ==  // NOLINT
+           static_cast<ssize_t>(frame.size());
+  }
+
+ private:
+  internal::UniqueFd socket_;
+  sockaddr_un peer_{};
+  socklen_t peer_size_ = 0;
+};
+
+SCENARIO_FOR(kNetworkNat, "the guest gets an address and reaches its gateway") {
+  Vm& vm = Boot({.nics = {{.id = "net", .kind = NicKind::kNat}}});
+  vm.WriteFile(
+      "/lease",
+      "#!/bin/sh\n[ \"$1\" = bound ] && ip addr add $ip/24 dev $interface && ip route add default via $router\n", 0755);
+  Out(vm, "ip link set eth0 up && udhcpc -i eth0 -n -q -s /lease");
+  EXPECT_THAT(vm.Exec("ping -c 1 -W 10 $(ip route | awk '/^default/{print $3}')"),
+              Prints(HasSubstr("1 packets received")));
+}
+
+REFUSAL_FOR(kNetworkNat, "a guest without a NIC has no network") {
+  Vm& vm = Boot();
+  EXPECT_THAT(vm.Exec("ls /sys/class/net"), Prints("lo\n"));
+}
+
+SCENARIO_FOR(kNetworkTap, "the guest's NIC has the carrier of a TAP device") {
+  Vm& vm = Boot({.nics = {{.id = "tap", .kind = NicKind::kTap, .mac = kMac}}});
+  Out(vm, "ip link set eth0 up");
+  EXPECT_THAT(vm.Exec("cat /sys/class/net/eth0/carrier /sys/class/net/eth0/address"),
+              Prints(fmt::format("1\n{}\n", kMac)));
+}
+
+SCENARIO_FOR(kNetworkSocketpair, "frames go from the guest to a socket of the host and back") {
+  auto path = Directory() / "wire";
+  Wire wire(path);
+  Vm& vm = Boot({.nics = {{.id = "l2", .kind = NicKind::kSocket, .mac = "52:54:00:00:00:01", .source = path}}});
+  Out(vm, "ip link set eth0 up && ip addr add 10.9.9.1/24 dev eth0");
+  GuestProcess ping = vm.Start("ping -c 1 10.9.9.2");  // which asks for that address first
+  std::string request = wire.Receive("\xff\xff\xff\xff\xff\xff\x52\x54\0\0\0\x01\x08\x06"s);
+  ASSERT_GE(request.size(), 42U) << "the request did not arrive";
+  // The answer: 10.9.9.2 is at 52:54:00:00:00:02.
+  std::string mac = "\x52\x54\0\0\0\x02"s;
+  ASSERT_TRUE(wire.Send(request.substr(6, 6) + mac + "\x08\x06\0\x01\x08\0\x06\x04\0\x02"s + mac +
+                        request.substr(38, 4) + request.substr(22, 6) + request.substr(28, 4)));
+  EXPECT_THAT([&] { return vm.Exec("ip neigh"); }, Eventually(Prints(HasSubstr("52:54:00:00:00:02")), Scaled(kSoon)));
+}
+
+REFUSAL_FOR(kNetworkSocketpair, "a socket that is too long for its address is refused") {
+  std::string path = Directory() / std::string(120, 'x');
+  EXPECT_THROW(Boot({.nics = {{.id = "l2", .kind = NicKind::kSocket, .source = path}}}), BadSpec);
+}
+
+SCENARIO_FOR(kNetworkMac, "the guest's NICs have the addresses and MTUs asked for, and keep one that was made up") {
+  Vm& vm = Boot(
+      {.nics = {{.id = "a", .kind = NicKind::kNone, .mac = kMac, .mtu = 1400}, {.id = "b", .kind = NicKind::kNone}}});
+  EXPECT_THAT(vm.Exec("cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu"),
+              Prints(fmt::format("{}\n1400\n", kMac)));
+  std::string made_up = Out(vm, "cat /sys/class/net/eth1/address");
+  vm.Kill();
+  vm.Boot();
+  EXPECT_THAT(vm.Exec("cat /sys/class/net/eth1/address"), Prints(made_up));
+}
+
+REFUSAL_FOR(kNetworkMac, "the address of a group and one that is there twice are refused") {
+  EXPECT_THROW(Boot({.nics = {{.id = "a", .kind = NicKind::kNone, .mac = "01:00:5e:00:00:01"}}}), BadSpec);
+  EXPECT_THROW(Boot({.nics = {{.id = "a", .kind = NicKind::kNone, .mac = kMac},
+                              {.id = "b", .kind = NicKind::kNone, .mac = kMac}}}),
+               BadSpec);
+}
+
+SCENARIO_FOR(kNetworkHotplug, "the guest has a NIC that was added, until it is removed") {
+  Vm& vm = Boot({.machine = MachineKind::kPc});
+  EXPECT_FALSE(vm.Stat("/sys/class/net/eth0"));
+  vm.machine().AddNic({.id = "hot", .kind = NicKind::kNat, .mac = kMac});
+  vm.WaitForFile("/sys/class/net/eth0", Scaled(kSoon));
+  EXPECT_THAT(vm.Exec("cat /sys/class/net/eth0/address"), Prints(fmt::format("{}\n", kMac)));
+  vm.machine().RemoveDevice("hot");
+  EXPECT_FALSE(vm.Stat("/sys/class/net/eth0"));
+}
+
+REFUSAL_FOR(kNetworkHotplug, "an id that is taken is refused") {
+  Vm& vm = Boot({.nics = {{.id = "net", .kind = NicKind::kNone}}, .machine = MachineKind::kPc});
+  EXPECT_THROW(vm.machine().AddNic({.id = "net", .kind = NicKind::kNone}), BadSpec);
+  EXPECT_THAT(vm.Exec("ls /sys/class/net"), Prints("eth0\nlo\n"));
+}
+
+SCENARIO_FOR(kNetworkBridged, "the guest's NIC is on a network of the host") {
+  Vm& vm = Boot({.nics = {{.id = "net", .kind = NicKind::kBridged, .mac = kMac}}});
+  Out(vm, "ip link set eth0 up");
+  EXPECT_THAT(vm.Exec("cat /sys/class/net/eth0/carrier"), Prints("1\n"));
+}
+
+SCENARIO_FOR(kNetworkVhostUser, "another process serves the guest's NIC") {
+  Vm& vm = Boot({.nics = {{.id = "net", .kind = NicKind::kVhostUser, .mac = kMac, .source = Directory() / "backend"}}});
+  Out(vm, "ip link set eth0 up");
+  EXPECT_THAT(vm.Exec("cat /sys/class/net/eth0/carrier"), Prints("1\n"));
+}
+
+SCENARIO_FOR(kNetworkAttachmentSwap, "a NIC is plugged into another network while the guest runs") { RequireOffered(); }
+
+}  // namespace
+}  // namespace mayfly::conformance

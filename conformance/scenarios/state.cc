@@ -1,0 +1,92 @@
+#include <fmt/format.h>
+
+#include <future>
+
+#include "conformance/scenario.h"
+
+namespace mayfly::conformance {
+namespace {
+
+// A process of the guest that counts in memory only, and says the number when asked for it.
+constexpr const char* kCount = "n=0; while read -r line; do n=$((n + 1)); echo \"n=$n\"; done";
+
+SCENARIO_FOR(kStatePause, "a paused guest answers nothing, and goes on where it was") {
+  Vm& vm = Boot();
+  Out(vm, "echo blue > /run/colour");
+  vm.machine().Pause();
+  EXPECT_TRUE(vm.status().paused);
+  auto answer = std::async(std::launch::async, [&] { return Out(vm, "cat /run/colour"); });
+  EXPECT_EQ(answer.wait_for(1s), std::future_status::timeout) << "a paused guest answered";
+  vm.machine().Resume();
+  EXPECT_FALSE(vm.status().paused);
+  EXPECT_EQ(answer.get(), "blue\n");
+}
+
+REFUSAL_FOR(kStatePause, "a paused machine can be killed, and a stopped one cannot be paused") {
+  Vm& vm = Boot();
+  vm.machine().Pause();
+  vm.Kill();
+  EXPECT_EQ(vm.status().state, MachineState::kStopped);
+  EXPECT_THROW(vm.machine().Pause(), BadSpec);
+  vm.Boot();
+  EXPECT_THAT(vm.Exec("true"), Succeeds());
+}
+
+SCENARIO_FOR(kStateSnapshot, "a saved machine is a directory, and the guest goes on unharmed") {
+  Vm& vm = Boot();
+  GuestProcess counter = vm.Start(kCount, {.open_stdin = true});
+  counter.WriteStdin("\n");
+  counter.WaitForOutput("n=1", Scaled(kSoon));
+  auto directory = Directory() / "saved";
+  vm.machine().Snapshot(directory);
+  EXPECT_FALSE(std::filesystem::is_empty(directory));
+  counter.WriteStdin("\n");
+  counter.WaitForOutput("n=2", Scaled(kSoon));
+  EXPECT_THROW(vm.machine().Snapshot(directory), Error) << "into a directory that is there";
+}
+
+SCENARIO_FOR(kStateRestore, "a restored guest has its processes and what it had not synced") {
+  Vm& vm = Boot({.disks = {{.id = "data", .size = 16_MiB}}});
+  Out(vm, "n=0; (while true; do n=$((n + 1)); echo $n > /run/n; sleep 0.1; done) >/dev/null 2>&1 &");
+  vm.WaitForFile("/run/n", Scaled(kSoon));
+  Out(vm, "echo blue > /run/unsynced");
+  auto directory = Directory() / "saved";
+  vm.machine().Snapshot(directory);
+  int64_t saved = Number(vm, "cat /run/n");
+  vm.Kill();
+  vm.machine().Restore(directory);
+  EXPECT_THAT(vm.Exec("cat /run/unsynced"), Prints("blue\n"));
+  EXPECT_THAT([&] { return Number(vm, "cat /run/n"); }, Eventually(testing::Gt(saved), Scaled(kSoon)));
+}
+
+SCENARIO_FOR(kStateMigration, "a running guest moves to another VMM process with its processes") {
+  MachineSpec spec{.name = "moves"};
+  Vm& source = Boot(spec);
+  Vm& destination = Create(spec);
+  Out(source, "echo blue > /run/unsynced");
+  std::string url = "unix:" + (Directory() / "migration").string();
+  auto received = std::async(std::launch::async, [&] { destination.machine().ReceiveMigration(url); });
+  source.machine().SendMigration(url);
+  received.get();
+  EXPECT_EQ(AwaitState(source, MachineState::kStopped).state, MachineState::kStopped);
+  EXPECT_THAT(destination.Exec("cat /run/unsynced"), Prints("blue\n"));
+}
+
+SCENARIO_FOR(kStateCounters, "the counters of a disk are what the guest did") {
+  Vm& vm = Boot({.disks = {{.id = "busy", .size = 16_MiB}, {.id = "idle", .size = 16_MiB}}});
+  auto written = [&](const char* disk) { return vm.machine().Counters().at(disk).at("written_bytes"); };
+  uint64_t busy = written("busy");
+  uint64_t idle = written("idle");
+  Out(vm, "dd if=/dev/zero of=/dev/vda bs=1M count=4 conv=fsync 2>/dev/null");
+  EXPECT_EQ(written("busy") - busy, (4_MiB).count());
+  EXPECT_EQ(written("idle"), idle);
+}
+
+REFUSAL_FOR(kStateCounters, "a stopped machine counts nothing") {
+  Vm& vm = Boot();
+  vm.Kill();
+  EXPECT_THROW(vm.machine().Counters(), BadSpec);
+}
+
+}  // namespace
+}  // namespace mayfly::conformance

@@ -1,0 +1,70 @@
+#include <fmt/format.h>
+#include <mayfly/driver.h>
+#include <mayfly/internal/child_process.h>
+#include <mayfly/internal/files.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "conformance/scenario.h"
+
+namespace mayfly::conformance {
+namespace {
+
+SCENARIO_FOR(kVmmPing, "the VMM that runs has the version that the probe found") {
+  Vm& vm = Boot();
+  MachineInfo info = vm.machine().Info();
+  EXPECT_FALSE(info.vmm.empty());
+  EXPECT_THAT(FindDriver(info.driver).Probe().version, StartsWith(info.vmm));
+}
+
+SCENARIO_FOR(kVmmInfo, "what is told of the machine is what runs") {
+  Vm& vm = Boot({.cpus = 2, .memory = 384_MiB});
+  MachineInfo info = vm.machine().Info();
+  EXPECT_EQ(info.driver, vm.machine().driver());
+  EXPECT_FALSE(info.machine.empty());
+  EXPECT_FALSE(info.accelerator.empty());
+  EXPECT_EQ(vm.machine().spec().cpus, static_cast<uint32_t>(Number(vm, "nproc")));
+  ASSERT_FALSE(info.command_line.empty());
+  std::ifstream command(fmt::format("/proc/{}/cmdline", info.pid));
+  std::string first;
+  std::getline(command, first, '\0');
+  EXPECT_EQ(std::filesystem::path(first).filename(), std::filesystem::path(info.command_line[0]).filename());
+}
+
+SCENARIO_FOR(kVmmShutdown, "the VMM ends with its machine and not by a failure") {
+  Vm& vm = Boot();
+  pid_t pid = vm.machine().Info().pid;
+  EXPECT_TRUE(vm.Stop());
+  EXPECT_EQ(vm.status().state, MachineState::kStopped);
+  EXPECT_EQ(kill(pid, 0), -1) << "the process is still there";
+}
+
+SCENARIO_FOR(kVmmApiMode, "the machine is driven through the VMM's control socket") {
+  Vm& vm = Boot();
+  vm.machine().Pause();
+  EXPECT_TRUE(vm.status().paused);
+  vm.machine().Resume();
+  EXPECT_THAT(vm.Exec("true"), Succeeds());
+}
+
+SCENARIO_FOR(kVmmCliMode, "the command line alone starts the VMM") {
+  Vm& vm = Boot();
+  std::vector<std::string> words = vm.machine().Info().command_line;
+  ASSERT_FALSE(words.empty());
+  vm.Kill();
+  // Its directory, with its disks and its console's log, stays until the VM goes.
+  size_t before = vm.console().size();
+  internal::ChildProcess again({.argv = words});
+  EXPECT_THAT([&] { return vm.console().substr(before); }, Eventually(HasSubstr("VMRS_READY"), Scaled(60s)));
+}
+
+SCENARIO_FOR(kVmmCliMode, "an artefact of each VM says how to start it") {
+  Vm& vm = Boot();
+  vm.WriteArtifacts(Directory() / "artefacts");
+  std::string script = internal::ReadWholeFile(Directory() / "artefacts" / "reproduce.sh", 1 << 20);
+  EXPECT_THAT(script, AllOf(HasSubstr(vm.machine().Info().command_line[0]), HasSubstr("mayfly run --spec")));
+}
+
+}  // namespace
+}  // namespace mayfly::conformance
