@@ -2,7 +2,8 @@
 //
 // For each backend that is linked in and each scenario there is a test "conformance.<driver>.<capability>.<case>", such
 // as conformance.qemu.cpu.hotplug.a_hot_added_vCPU_runs_guest_threads. It skips with the reason when this host lacks
-// what the cell needs; it fails as outcome.h says. The outcome is in the report as property mayfly_outcome.
+// what the cell needs; it fails as outcome.h says. The outcome is in the report as property mayfly_outcome. A backend
+// of the matrix that is not in this build has one test, conformance.<driver>.all, that skips and says why.
 //
 // MAYFLY_CONFORMANCE_STRICT=1 lets an unexpected pass fail.
 #pragma once
@@ -20,7 +21,7 @@ namespace mayfly::conformance {
 // need that the matrix does not know.
 std::vector<std::string> FaultsBetween(const internal::Matrix& matrix, const std::vector<ScenarioEntry>& scenarios);
 
-// Registers the tests of all linked drivers. Throws BadSpec with all faults. Before RunAllTests.
+// Registers the tests of all backends. Throws BadSpec with all faults. Before RunAllTests.
 void RegisterCells(const internal::Matrix& matrix);
 
 }  // namespace mayfly::conformance

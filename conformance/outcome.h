@@ -11,7 +11,8 @@
 // | any       | this host lacks what it needs           | not verified     |
 //
 // "refused" are not_possible, not_wrapped, not_planned and not_applicable. An unexpected pass fails in strict mode.
-// A refusal (REFUSAL_FOR) that holds passes with any status: it does not show that the capability is there.
+// A refusal (REFUSAL_FOR) that holds passes: it does not show that the capability is there. Where all of the capability
+// is refused there is no test of it.
 #pragma once
 
 #include <mayfly/capability.h>

@@ -45,18 +45,27 @@ SCENARIO_FOR(kStateSnapshot, "a saved machine is a directory, and the guest goes
   EXPECT_THROW(vm.machine().Snapshot(directory), Error) << "into a directory that is there";
 }
 
-SCENARIO_FOR(kStateRestore, "a restored guest has its processes and what it had not synced") {
+SCENARIO_FOR(kStateRestore, "a restored guest has its processes and what it had not synced, and nothing of later") {
   Vm& vm = Boot({.disks = {{.id = "data", .size = 16_MiB}}});
-  Out(vm, "n=0; (while true; do n=$((n + 1)); echo $n > /run/n; sleep 0.1; done) >/dev/null 2>&1 &");
-  vm.WaitForFile("/run/n", Scaled(kSoon));
-  Out(vm, "echo blue > /run/unsynced");
-  auto directory = Directory() / "saved";
-  vm.machine().Snapshot(directory);
+  Out(vm, "n=0; (while true; do n=$((n + 1)); echo $n > /run/n; sleep 0.1; done) >/dev/null 2>&1 & echo $! > /run/pid");
+  // Keeps the disk open, so that what was written to it stays in the guest's page cache.
+  Out(vm, "(exec 3<>/dev/vda; echo blue >&3; touch /run/written; sleep 600) >/dev/null 2>&1 &");
+  for (const char* file : {"/run/n", "/run/written"}) vm.WaitForFile(file, Scaled(kSoon));
   int64_t saved = Number(vm, "cat /run/n");
-  vm.Kill();
-  vm.machine().Restore(directory);
-  EXPECT_THAT(vm.Exec("cat /run/unsynced"), Prints("blue\n"));
+  vm.Snapshot("saved");
+  Out(vm, "echo red > /run/later; kill $(cat /run/pid); rm /run/n");
+  vm.Revert("saved");
+  EXPECT_FALSE(vm.Stat("/run/later"));
+  EXPECT_THAT(vm.Exec("head -n 1 /dev/vda"), Prints("blue\n"));
+  EXPECT_THAT(vm.Exec("kill -0 $(cat /run/pid)"), Succeeds()) << "the process that counts is gone";
   EXPECT_THAT([&] { return Number(vm, "cat /run/n"); }, Eventually(testing::Gt(saved), Scaled(kSoon)));
+}
+
+REFUSAL_FOR(kStateRestore, "what was never saved is refused, and the guest goes on") {
+  Vm& vm = Boot();
+  EXPECT_THROW(vm.Revert("never"), BadSpec);
+  EXPECT_THROW(vm.machine().Restore(Directory() / "none"), Error);
+  EXPECT_THAT(vm.Exec("true"), Succeeds());
 }
 
 SCENARIO_FOR(kStateMigration, "a running guest moves to another VMM process with its processes") {
