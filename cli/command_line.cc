@@ -124,6 +124,7 @@ int Mayfly(const std::vector<std::string>& arguments) {
   AddResume(app, split.command, chosen);
   AddImage(app, chosen);
   AddDoctor(app, chosen);
+  AddPool(app, chosen);
   AddMatrix(app, chosen);
   AddGc(app, chosen);
   AddCompletion(app, chosen);

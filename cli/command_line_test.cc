@@ -114,6 +114,13 @@ INSTANTIATE_TEST_SUITE_P(
         WrongLine{"UnknownImageToBuild", {"image", "build", "tny"}, kFailed, "did you mean \"tiny\"?"},
         WrongLine{"NothingToBuild", {"image", "build"}, kFailed, "image build: which image? Give names, or --all"},
         WrongLine{"NamesAndAll", {"image", "build", "--all", "tiny"}, kFailed, "Give names, or --all and no name"},
+        WrongLine{"NoPoolSubcommand", {"pool"}, kUsage, "pool: a command is missing\n  see: mayfly pool --help\n"},
+        WrongLine{"UnknownPoolSubcommand", {"pool", "stauts"}, kUsage, "did you mean \"status\"?"},
+        WrongLine{"WatchingTheEnd", {"pool", "stop", "--watch"}, kUsage, "pool stop: \"--watch\" is no option"},
+        WrongLine{"StopOfNone",
+                  {"pool", "stop", "pool-0123456789ab"},
+                  kFailed,
+                  "pool stop: there is no daemon \"pool-0123456789ab\"\n  see: mayfly pool status --json"},
         WrongLine{"UnknownShell", {"completion", "bsh"}, kUsage, "did you mean \"bash\"?"},
         WrongLine{"UnknownDriverToDoctor",
                   {"doctor", "--driver", "qemy"},
@@ -124,9 +131,10 @@ INSTANTIATE_TEST_SUITE_P(
 // --- Help -----------------------------------------------------------------------------------------------------------
 
 const std::vector<std::vector<std::string>> kCommands = {
-    {"run"},    {"image"},  {"image", "list"},  {"image", "show"},     {"image", "build"}, {"image", "path"},
-    {"doctor"}, {"matrix"}, {"matrix", "show"}, {"matrix", "check"},   {"matrix", "docs"}, {"matrix", "diff"},
-    {"resume"}, {"gc"},     {"completion"},     {"completion", "bash"}};
+    {"run"},         {"image"},  {"image", "list"},  {"image", "show"},      {"image", "build"}, {"image", "path"},
+    {"doctor"},      {"matrix"}, {"matrix", "show"}, {"matrix", "check"},    {"matrix", "docs"}, {"matrix", "diff"},
+    {"resume"},      {"gc"},     {"completion"},     {"completion", "bash"}, {"pool"},           {"pool", "status"},
+    {"pool", "stop"}};
 
 class Help : public testing::TestWithParam<std::vector<std::string>> {};
 

@@ -30,6 +30,7 @@ void AddResume(CLI::App& app, const std::optional<std::vector<std::string>>& wor
 void AddImage(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);
 void AddGc(CLI::App& app, Action& chosen);
+void AddPool(CLI::App& app, Action& chosen);
 void AddMatrix(CLI::App& app, Action& chosen);
 void AddCompletion(CLI::App& app, Action& chosen);
 

@@ -64,11 +64,13 @@ TEST_F(Completion, IsAScriptForEachShell) {
 }
 
 TEST_F(Completion, OffersCommandsThenTheirOptions) {
-  EXPECT_THAT(Offered({""}),
-              AllOf(IsSupersetOf({"run", "image", "doctor", "gc", "completion", "--version"}), Not(Contains("build"))));
+  EXPECT_THAT(Offered({""}), AllOf(IsSupersetOf({"run", "image", "doctor", "pool", "gc", "completion", "--version"}),
+                                   Not(Contains("build"))));
   EXPECT_THAT(Offered({"im"}), ElementsAre("image"));
   EXPECT_THAT(Offered({"image", ""}), IsSupersetOf({"list", "show", "build", "path", "--help"}));
   EXPECT_THAT(Offered({"run", "--me"}), ElementsAre("--memory"));
+  EXPECT_THAT(Offered({"pool", ""}), UnorderedElementsAre("status", "stop", "--help"));
+  EXPECT_THAT(Offered({"pool", "status", "--"}), UnorderedElementsAre("--help", "--json", "--watch"));
 }
 
 TEST_F(Completion, OffersImagesWhereOneIsMeant) {

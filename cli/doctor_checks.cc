@@ -7,6 +7,8 @@
 #include <mayfly/image.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/host_memory.h>
+#include <mayfly/internal/pool_directory.h>
+#include <mayfly/internal/template_store.h>
 #include <mayfly/sandbox.h>
 #include <mayfly/spec.h>
 #include <sys/resource.h>
@@ -14,9 +16,11 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string_view>
 #include <thread>
 
@@ -30,6 +34,7 @@ using literals::operator""_GiB;
 constexpr Bytes kLittleSpace = 2_GiB;  // the images that mayfly builds take about 1 GiB
 constexpr rlim_t kFewFiles = 256;      // a VM takes about 15 descriptors
 constexpr rlim_t kTooFewFiles = 32;
+constexpr auto kAnswerTime = std::chrono::seconds(5);
 
 // What other programs mayfly starts, and who has them.
 struct Program {
@@ -177,6 +182,48 @@ HostCheck Files() {
   return check;
 }
 
+// "process 4242: 3 VMs held, 38 of 40 forks were ready".
+std::string DaemonNow(internal::FoundPool& pool) {
+  nlohmann::json status = pool.connection->Call({{"op", "status"}}, {}, Deadline::After(Scaled(kAnswerTime))).body;
+  size_t held = status.at("leases").size();
+  std::string text = fmt::format("process {}: {} {} held", pool.pid, held, held == 1 ? "VM" : "VMs");
+  const nlohmann::json& forks = status.at("forks");
+  if (forks.value("taken", 0) == 0) return text;
+  return text + fmt::format(", {} of {} forks were ready", forks.value("hits", 0), forks.value("taken", 0));
+}
+
+HostCheck Pool() {
+  HostCheck check{"pool", Result::kPass, "", ""};
+  auto add = [](std::string& text, const std::string& more) { text += (text.empty() ? "" : "; ") + more; };
+  for (internal::FoundPool& pool : internal::FindPools()) {
+    if (pool.state == internal::PoolState::kGone) continue;
+    if (pool.state == internal::PoolState::kRuns) {
+      add(check.detail, DaemonNow(pool));
+      continue;
+    }
+    check.result = Result::kWarn;
+    add(check.detail, fmt::format("process {}: {}", pool.pid, pool.trouble));
+    check.fix = "end it: mayfly pool stop --force";
+  }
+  if (check.detail.empty()) check.detail = "no mayflyd runs; the first test starts one";
+  size_t left = FindGarbage().size() + internal::TemplateStore().FindGarbage().size();
+  if (left == 0) return check;
+  check.result = Result::kWarn;
+  add(check.detail, fmt::format("{} {} left by killed processes", left, left == 1 ? "file is" : "files are"));
+  add(check.fix, "remove what is left: mayfly gc");
+  return check;
+}
+
+HostCheck Templates() {
+  std::vector<internal::TemplateStore::Stored> stored = internal::TemplateStore().List();
+  uint64_t space = 0;
+  for (const auto& one : stored) space += one.size.count();
+  return {"templates", Result::kPass,
+          stored.empty() ? "none yet; the first fork makes one"
+                         : fmt::format("{} with {} to fork from", stored.size(), ForPeople(Bytes(space))),
+          ""};
+}
+
 // The checks of the drivers. One that is not usable fails only when none is.
 internal::ProbeReports AddDrivers(const std::string& name, Diagnosis& diagnosis) {
   std::vector<Driver*> drivers = AllDrivers();
@@ -243,6 +290,8 @@ Diagnosis Diagnose(const std::string& driver) {
   internal::ProbeReports reports = AddDrivers(driver, diagnosis);
   checks.push_back(Guarded("runtime", RuntimePlace));
   checks.push_back(Guarded("cache", CachePlace));
+  checks.push_back(Guarded("pool", Pool));
+  checks.push_back(Guarded("templates", Templates));
   checks.push_back(Guarded("space", [] { return Space("space", ImageStore().directory()); }));
   checks.push_back(Guarded("data", Data));
   checks.push_back(Guarded("images", Images));

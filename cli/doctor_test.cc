@@ -101,10 +101,12 @@ TEST(Doctor, SaysThatTheCacheCannotBeWritten) {
 }
 
 TEST(Gc, FindsNothingWhereNothingIs) {
-  EXPECT_EQ(RunMayfly({"gc"}).out, "nothing to remove\n");
-  json result = json::parse(RunMayfly({"gc", "--dry-run", "--json"}).out);
+  internal::TestDirectory cache;  // that of the user may have something
+  RunOptions options{.environment = {{"MAYFLY_CACHE_DIR", cache.path()}}};
+  EXPECT_EQ(RunMayfly({"gc"}, options).out, "nothing to remove\n");
+  json result = json::parse(RunMayfly({"gc", "--dry-run", "--json"}, options).out);
   EXPECT_FALSE(result.at("removed").get<bool>());
-  EXPECT_TRUE(result.at("directories").empty());
+  EXPECT_TRUE(result.at("paths").empty());
 }
 
 }  // namespace

@@ -48,6 +48,7 @@ struct RunOptions {
   bool open_input = false;           // instead: what Type writes, until CloseInput
   std::filesystem::path terminal{};  // instead of all three streams: a terminal
   std::filesystem::path out{};       // instead of a file that the test reads
+  std::filesystem::path runtime{};   // instead of a runtime directory of its own
   std::vector<std::pair<std::string, std::string>> environment{};
   Duration timeout = std::chrono::seconds(60);
 };
@@ -70,7 +71,8 @@ inline std::vector<pid_t> ProcessesThatKnow(std::string_view text) {
 
 class StartedMayfly {
  public:
-  explicit StartedMayfly(std::vector<std::string> words, const RunOptions& options = {}) : timeout_(options.timeout) {
+  explicit StartedMayfly(std::vector<std::string> words, const RunOptions& options = {})
+      : runtime_(options.runtime.empty() ? directory_ / "rt" : options.runtime), timeout_(options.timeout) {
     const char* binary = std::getenv("MAYFLY_BINARY");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
     if (binary == nullptr) throw std::runtime_error("MAYFLY_BINARY is not set: run this test by ctest");
     words.insert(words.begin(), binary);
@@ -94,7 +96,7 @@ class StartedMayfly {
   }
 
   internal::ChildProcess& process() { return *process_; }
-  std::filesystem::path runtime() const { return directory_ / "rt"; }
+  const std::filesystem::path& runtime() const { return runtime_; }
 
   void Type(std::string_view text) { internal::WriteAll(input_, text, "standard input"); }
   void CloseInput() { input_.Reset(); }
@@ -130,6 +132,7 @@ class StartedMayfly {
 
  private:
   internal::TestDirectory directory_;
+  std::filesystem::path runtime_;
   Duration timeout_;
   internal::UniqueFd input_;
   internal::ConsoleLog out_{directory_ / "out", nullptr};

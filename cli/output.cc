@@ -39,9 +39,10 @@ void Print(std::string_view text) {
   NoteOutput(std::fwrite(text.data(), 1, text.size(), stdout) == text.size());
 }
 
-void FlushOutput() {
+bool FlushOutput() {
   errno = 0;
   NoteOutput(std::fflush(stdout) == 0);
+  return output_failure == 0;
 }
 
 int FinishOutput() {

@@ -11,8 +11,8 @@ namespace mayfly::cli {
 // Adds to standard output, which is written by FinishOutput at the latest.
 void Print(std::string_view text);
 
-// Writes what was printed so far, for those who wait for it.
-void FlushOutput();
+// Writes what was printed so far, for those who wait for it. False when standard output does not take it any more.
+bool FlushOutput();
 
 // Writes what was printed and returns the exit code for it: 0; kFailed, with a message, when standard output did not
 // take it; 128 + SIGPIPE, silently, when its reader has gone away (`mayfly image list | head -1`).

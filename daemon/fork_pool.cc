@@ -172,6 +172,7 @@ void ForkPool::Refill() {
     Trim(going);
     lock.unlock();
     going.clear();
+    if (on_change_) on_change_();
     lock.lock();
   }
 }

@@ -17,6 +17,7 @@
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -25,6 +26,7 @@
 #include <semaphore>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "daemon/event_log.h"
 
@@ -61,6 +63,9 @@ class ForkPool {
   // Ends all warm forks, to make room; more are made after the next Take.
   void Drop();
 
+  // Called, by any thread and without a lock held, when another number of forks is ready. Set before the first Take.
+  void OnChange(std::function<void()> changed) { on_change_ = std::move(changed); }
+
   // {"warm": 2, "taken": 40, "hits": 38, "templates": [{"directory": …, "warm": 2}]}
   nlohmann::json Status() const;
 
@@ -82,6 +87,7 @@ class ForkPool {
 
   EventLog& log_;
   const size_t warm_;
+  std::function<void()> on_change_;
   std::counting_semaphore<> restores_;
 
   mutable std::mutex mutex_;

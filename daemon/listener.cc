@@ -7,7 +7,6 @@
 #include <mayfly/internal/pool_protocol.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <optional>
 #include <system_error>
 
 namespace mayfly::internal {
@@ -51,11 +51,10 @@ UniqueFd MakeSocket() { return UniqueFd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEX
 }  // namespace
 
 Listener::Listener(const std::filesystem::path& directory, const std::string& name)
-    : socket_path_(directory / (name + ".sock")),
-      start_lock_(directory / (name + ".start")),
+    : files_{.name = name, .directory = directory},
       socket_(MakeSocket()),
       spare_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
-  std::string path = socket_path_.string();
+  std::string path = files_.socket().string();
   UniqueFd probe = MakeSocket();
   RemoveStaleSocket(path, probe.get());
   sockaddr_un address = AddressOf(path);
@@ -67,8 +66,13 @@ Listener::Listener(const std::filesystem::path& directory, const std::string& na
   }
 }
 
-Listener::~Listener() {
-  if (bound_) unlink(socket_path_.c_str());
+Listener::~Listener() { TakeAway(); }
+
+void Listener::TakeAway() {
+  if (!bound_) return;
+  unlink(files_.socket().c_str());
+  socket_.Reset();  // those who wait to be accepted are cut off, and start another
+  bound_ = false;
 }
 
 void Listener::Accept(PoolServer& pool) {
@@ -97,15 +101,20 @@ void Listener::Accept(PoolServer& pool) {
 }
 
 // Takes the socket away unless somebody is about to come.
-bool Listener::Leave() {
-  UniqueFd lock(open(start_lock_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return false;
-  unlink(socket_path_.c_str());
-  bound_ = false;
+bool Listener::LeaveIfNobodyComes() {
+  std::optional<UniqueFd> lock = TryLockStart(files_);
+  if (!lock) return false;
+  TakeAway();
   return true;
 }
 
 std::string Listener::Run(PoolServer& pool, Duration idle) {
+  std::string why = Serve(pool, idle);
+  TakeAway();
+  return why;
+}
+
+std::string Listener::Serve(PoolServer& pool, Duration idle) {
   sigset_t signals;
   sigemptyset(&signals);
   for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
@@ -118,7 +127,7 @@ std::string Listener::Run(PoolServer& pool, Duration idle) {
     int ready = poll(waiting.data(), waiting.size(), pool.idle() ? leave.RemainingForPoll() : -1);
     if (ready < 0 && errno != EINTR) throw HostLacks({.summary = "poll: " + ErrnoText(errno)});
     if (ready == 0 && pool.idle() && leave.Passed()) {
-      if (Leave()) return "idle";
+      if (LeaveIfNobodyComes()) return "idle";
       leave = Deadline::After(idle);
     }
     if (ready <= 0) continue;

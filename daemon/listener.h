@@ -8,6 +8,7 @@
 #pragma once
 
 #include <mayfly/deadline.h>
+#include <mayfly/internal/pool_directory.h>
 #include <mayfly/internal/unique_fd.h>
 
 #include <filesystem>
@@ -24,15 +25,17 @@ class Listener {
   Listener(const std::filesystem::path& directory, const std::string& name);
   ~Listener();
 
-  // Returns why it ended: "idle", "asked to", "SIGTERM".
+  // Returns why it ended: "idle", "asked to", "SIGTERM". Its socket is gone by then: whoever comes next starts another
+  // daemon, while this one ends what it holds.
   std::string Run(PoolServer& pool, Duration idle);
 
  private:
   void Accept(PoolServer& pool);
-  bool Leave();
+  std::string Serve(PoolServer& pool, Duration idle);
+  bool LeaveIfNobodyComes();
+  void TakeAway();
 
-  const std::filesystem::path socket_path_;
-  const std::filesystem::path start_lock_;
+  const PoolFiles files_;
   UniqueFd socket_;
   UniqueFd spare_;  // given up for a moment to refuse a connection when there are no descriptors left
   bool bound_ = false;

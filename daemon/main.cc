@@ -4,6 +4,7 @@
 #include <mayfly/deadline.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/pool_connection.h>
+#include <mayfly/internal/pool_directory.h>
 #include <mayfly/sandbox.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -29,19 +30,23 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Whoever started a detached daemon reads from descriptor 3 whether it is ready, and why not.
-constexpr int kReadyDescriptor = 3;
+// Every rebuilt mayflyd has another name, so that files of earlier ones would gather. Logs are of use for some time.
+constexpr auto kOldFiles = std::chrono::hours(24);
 
+// Tells whoever started a detached daemon whether it is ready, and why not.
 void Report(bool detached, const std::string& words) {
   int fd = detached ? kReadyDescriptor : STDERR_FILENO;
   [[maybe_unused]] ssize_t written = write(fd, words.data(), words.size());
-  if (detached) close(kReadyDescriptor);
+  if (!detached) return;
+  close(kReadyDescriptor);
+  close(kStartLockDescriptor);
 }
 
 int Main(const std::string& name, bool detached, unsigned idle_seconds) {
   try {
     std::filesystem::path directory = RuntimeDirectory();
     std::string pool_name = name.empty() ? PoolName() : name;
+    RemovePoolGarbage(directory, kOldFiles);
     EventLog log(directory / (pool_name + ".log"));
     Listener listener(directory, pool_name);
     PoolServer pool(log, HostBudget(HostBudget::FromEnvironment()), ForksKeptReady(/*in_daemon=*/true));

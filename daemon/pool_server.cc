@@ -17,6 +17,8 @@ using nlohmann::json;
 PoolServer::PoolServer(EventLog& log, HostBudget budget, size_t warm)
     : log_(log), admission_(std::move(budget)), forks_(log, warm), event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!event_) throw HostLacks({.summary = "cannot make an eventfd", .next_step = "raise the limit of open files"});
+  admission_.OnChange([this] { changes_.Bump(); });
+  forks_.OnChange([this] { changes_.Bump(); });
 }
 
 PoolServer::~PoolServer() { EndAll(); }
@@ -61,7 +63,8 @@ void PoolServer::RunSession(int id, UniqueFd connection) {
   }
   log_.Write("connection-ended", {{"lease", id}, {"how", how}});
   std::lock_guard lock(mutex_);
-  if (--threads_ == 0) Notify();
+  if (--threads_ == watchers_) Notify();
+  changes_.Bump();
   changed_.notify_all();
 }
 
@@ -74,7 +77,17 @@ bool PoolServer::stop_requested() const {
 
 bool PoolServer::idle() const {
   std::lock_guard lock(mutex_);
-  return threads_ == 0;
+  return threads_ == watchers_;
+}
+
+void PoolServer::AddWatcher() {
+  std::lock_guard lock(mutex_);
+  if (++watchers_ == threads_) Notify();
+}
+
+void PoolServer::RemoveWatcher() {
+  std::lock_guard lock(mutex_);
+  --watchers_;
 }
 
 void PoolServer::RequestStop() {
@@ -91,14 +104,17 @@ void PoolServer::EndAll() {
 }
 
 json PoolServer::Status() const {
+  uint64_t change = changes_.value();  // before what it stands for: at worst somebody looks once too often
   std::lock_guard lock(mutex_);
   json leases = json::array();
   for (const auto& [id, session] : sessions_) {
     json info = session->Info();
     if (info.contains("directory")) leases.push_back(std::move(info));
   }
-  return {{"version", MAYFLY_VERSION},
+  return {{"change", change},
+          {"version", MAYFLY_VERSION},
           {"pid", getpid()},
+          {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count()},
           {"leases", std::move(leases)},
           {"forks", forks_.Status()},
           {"admission", admission_.Info()}};

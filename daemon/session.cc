@@ -38,7 +38,10 @@ Session::Session(PoolServer& pool, int id, UniqueFd socket)
   info_ = {{"lease", id_}, {"peer", peer_}};
 }
 
-Session::~Session() { LetGo(); }
+Session::~Session() {
+  LetGo();
+  if (watches_) pool_.RemoveWatcher();
+}
 
 void Session::LetGo() {
   for (auto& [id, process] : processes_) process->Signal(SIGKILL);  // all at once, then each is reaped
@@ -92,9 +95,10 @@ void Session::Greet() {
 
 Session::Reply Session::Answer(Message& request) {
   static constexpr std::array kOperations = {
-      Operation{"open", &Session::Open}, Operation{"start", &Session::Start}, Operation{"signal", &Session::Signal},
-      Operation{"poll", &Session::Poll}, Operation{"keep", &Session::Keep},   Operation{"status", &Session::Status},
-      Operation{"stop", &Session::Stop}, Operation{"fork", &Session::Fork},   Operation{"close", &Session::Close},
+      Operation{"open", &Session::Open},   Operation{"start", &Session::Start}, Operation{"signal", &Session::Signal},
+      Operation{"poll", &Session::Poll},   Operation{"keep", &Session::Keep},   Operation{"status", &Session::Status},
+      Operation{"stop", &Session::Stop},   Operation{"fork", &Session::Fork},   Operation{"close", &Session::Close},
+      Operation{"watch", &Session::Watch},
   };
   std::string name = request.body.value("op", "");
   const auto* known =
@@ -126,8 +130,13 @@ void Session::Admit(const json& request) {
                                }});
 }
 
-Session::Reply Session::Open(Message& request) {
+void Session::RefuseSecondLease() const {
   if (sandbox_) throw BadSpec({.summary = "this lease is open already"});
+  if (watches_) throw BadSpec({.summary = "a connection that watches the pool cannot be a lease"});
+}
+
+Session::Reply Session::Open(Message& request) {
+  RefuseSecondLease();
   Admit(request.body);
   sandbox_ = Sandbox::Create(request.body.at("name").get<std::string>());
   Opened({{"name", request.body.at("name")}, {"memory", request.body.at("memory")}, {"cpus", request.body.at("cpus")}});
@@ -142,10 +151,11 @@ void Session::Opened(const json& what) {
     info_["processes"] = json::array();
   }
   pool_.log().Write("lease-opened", Info());
+  pool_.changes().Bump();
 }
 
 Session::Reply Session::Fork(Message& request) {
-  if (sandbox_) throw BadSpec({.summary = "this lease is open already"});
+  RefuseSecondLease();
   std::string from = request.body.at("template").get<std::string>();
   ReadyFork fork = pool_.forks().Take(from);
   sandbox_ = std::move(fork.machine.sandbox);
@@ -182,6 +192,7 @@ Session::Reply Session::Start(Message& request) {
   }
   ticket_.AddProcess(process->pid());
   pool_.log().Write("process-started", {{"lease", id_}, {"pid", process->pid()}, {"program", program}});
+  pool_.changes().Bump();
   processes_[next_process_++] = std::move(process);
   return reply;
 }
@@ -210,6 +221,7 @@ Session::Reply Session::Poll(Message& request) {
                                  [&](const json& entry) { return entry.at("pid") == process.pid(); }),
                   running.end());
   }
+  pool_.changes().Bump();
   processes_.erase(request.body.at("process").get<int>());
   return {.body = {{"code", status->code}, {"signal", status->signal}}};
 }
@@ -225,6 +237,12 @@ Session::Reply Session::Close(Message&) {
 }
 
 Session::Reply Session::Status(Message&) { return {.body = pool_.Status()}; }
+
+Session::Reply Session::Watch(Message& request) {
+  if (!sandbox_ && !std::exchange(watches_, true)) pool_.AddWatcher();
+  pool_.changes().WaitForOther(request.body.value("seen", uint64_t{0}), socket_.fd());
+  return {.body = pool_.Status()};
+}
 
 Session::Reply Session::Stop(Message&) {
   pool_.RequestStop();

@@ -55,6 +55,7 @@ class Session {
   Reply Keep(Message& request);
   Reply Close(Message& request);
   Reply Status(Message& request);
+  Reply Watch(Message& request);
   Reply Stop(Message& request);
   Process& ProcessOf(const Message& request);
 
@@ -67,6 +68,7 @@ class Session {
   nlohmann::json info_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 
+  void RefuseSecondLease() const;
   void Opened(const nlohmann::json& what);
   void LetGo();
 
@@ -76,6 +78,7 @@ class Session {
   UniqueFd in_use_;                                    // the template of a fork
   std::map<int, std::unique_ptr<Process>> processes_;  // after the sandbox, so that they go before it
   int next_process_ = 1;
+  bool watches_ = false;
 };
 
 }  // namespace mayfly::internal

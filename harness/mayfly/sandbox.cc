@@ -5,6 +5,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/janitor.h>
+#include <mayfly/internal/pool_directory.h>
 #include <mayfly/internal/unique_fd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -179,9 +180,19 @@ fs::path RuntimeDirectory() {
   return place.path;
 }
 
-std::vector<fs::path> FindGarbage() { return GarbageIn(RuntimeDirectory(), Garbage::kLeave); }
+std::vector<fs::path> FindGarbage() {
+  fs::path runtime = RuntimeDirectory();
+  std::vector<fs::path> found = GarbageIn(runtime, Garbage::kLeave);
+  for (fs::path& file : internal::FindPoolGarbage(runtime)) found.push_back(std::move(file));
+  return found;
+}
 
-std::vector<fs::path> CollectGarbage() { return GarbageIn(RuntimeDirectory(), Garbage::kRemove); }
+std::vector<fs::path> CollectGarbage() {
+  fs::path runtime = RuntimeDirectory();
+  std::vector<fs::path> found = GarbageIn(runtime, Garbage::kRemove);
+  for (fs::path& file : internal::RemovePoolGarbage(runtime)) found.push_back(std::move(file));
+  return found;
+}
 
 Sandbox Sandbox::Create(std::string_view name) {
   fs::path path = ThisProcessDirectory().Next(name);

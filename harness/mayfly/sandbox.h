@@ -60,10 +60,10 @@ class Sandbox {
 // The directory under which all processes of this user keep their sandboxes. Throws BadSpec as Sandbox::Create does.
 std::filesystem::path RuntimeDirectory();
 
-// What dead processes left in the runtime directory; removes nothing.
+// What dead processes, daemons among them, left in the runtime directory; removes nothing.
 std::vector<std::filesystem::path> FindGarbage();
 
-// Removes that, and returns the directories that it removed.
+// Removes that, and returns the directories and files that it removed.
 std::vector<std::filesystem::path> CollectGarbage();
 
 // Ends every VMM that this process started and removes its sandboxes, then the process by `signal`. Installed for

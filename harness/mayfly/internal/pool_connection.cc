@@ -3,14 +3,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/pool_directory.h>
 #include <mayfly/internal/pool_protocol.h>
 #include <mayfly/sandbox.h>
 #include <poll.h>
 #include <spawn.h>
-#include <sys/file.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -18,7 +16,6 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <system_error>
 
@@ -55,33 +52,13 @@ const char* Environment(const char* name) {
 
 std::string ErrnoText(int error) { return std::generic_category().message(error); }
 
-// A socket connected to `path`; nothing when nobody listens there.
-std::optional<UniqueFd> TryConnect(const fs::path& path) {
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd) {
-    throw HostLacks({.summary = "cannot make a socket: " + ErrnoText(errno),
-                     .next_step = "raise the limit of open files (ulimit -n)"});
-  }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::string name = path.string();
-  name.copy(address.sun_path, sizeof address.sun_path - 1);  // RuntimeDirectory leaves room for it
-  int result = 0;
-  do {
-    result = connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  } while (result != 0 && errno == EINTR);
-  if (result == 0) return fd;
-  if (errno == ENOENT || errno == ECONNREFUSED) return std::nullopt;
-  throw HostLacks({.summary = fmt::format("cannot connect to mayflyd at {}: {}", name, ErrnoText(errno))});
-}
-
 // A connection whose daemon has answered; nothing when none listens, or it was leaving at this moment.
-std::unique_ptr<PoolConnection> TryOpen(const fs::path& socket) {
-  std::optional<UniqueFd> fd = TryConnect(socket);
+std::unique_ptr<PoolConnection> TryOpen(const PoolFiles& pool) {
+  std::optional<UniqueFd> fd = ConnectTo(pool);
   if (!fd) return nullptr;
   if (PeerUser(fd->get()) != getuid()) {
     throw HostLacks(
-        {.summary = fmt::format("the pool at {} is served by user {}", socket.string(), PeerUser(fd->get())),
+        {.summary = fmt::format("the pool at {} is served by user {}", pool.socket().string(), PeerUser(fd->get())),
          .next_step = "set MAYFLY_RUNTIME_DIR to a directory that is yours alone"});
   }
   pid_t daemon = PeerProcess(fd->get());
@@ -89,7 +66,7 @@ std::unique_ptr<PoolConnection> TryOpen(const fs::path& socket) {
     return std::make_unique<PoolConnection>(std::move(*fd));
   } catch (const Timeout&) {
     throw HostLacks({.summary = fmt::format("mayflyd (process {}) does not answer", daemon),
-                     .notes = {fmt::format("its socket is {}", socket.string())},
+                     .notes = {fmt::format("its socket is {}", pool.socket().string())},
                      .next_step = fmt::format("end it with `kill -9 {}`, or set MAYFLY_POOL=off", daemon)});
   } catch (const PeerGone&) {
     return nullptr;
@@ -114,23 +91,30 @@ std::string ReadAll(int fd, Deadline deadline) {
   return text;
 }
 
-// Starts the daemon in a session of its own, without any of our descriptors, and waits until it listens.
-void StartDaemon(const fs::path& program, const std::string& name, const fs::path& output) {
+// Starts the daemon in a session of its own, without any of our descriptors but the lock, and waits until it listens.
+// Until then the daemon holds the lock as well: should this process die now, nobody starts another one beside it.
+void StartDaemon(const fs::path& program, const PoolFiles& files, const UniqueFd& lock) {
+  const fs::path output = files.Path(".out");
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) throw HostLacks({.summary = "cannot start mayflyd: " + ErrnoText(errno)});
   UniqueFd reader(ends[0]), writer(ends[1]);
+  // Above the numbers that they get, so that neither takes the other's place.
+  UniqueFd reports(fcntl(writer.get(), F_DUPFD_CLOEXEC, kStartLockDescriptor + 1));
+  UniqueFd held(fcntl(lock.get(), F_DUPFD_CLOEXEC, kStartLockDescriptor + 1));
+  if (!reports || !held) throw HostLacks({.summary = "cannot start mayflyd: " + ErrnoText(errno)});
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, writer.get(), 3);
+  posix_spawn_file_actions_adddup2(&actions, reports.get(), kReadyDescriptor);
+  posix_spawn_file_actions_adddup2(&actions, held.get(), kStartLockDescriptor);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
-  posix_spawn_file_actions_addclosefrom_np(&actions, 4);
+  posix_spawn_file_actions_addclosefrom_np(&actions, kStartLockDescriptor + 1);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
   std::string path = program.string();
-  std::string pool = name;
+  std::string pool = files.name;
   std::string flag = "--name", detach = "--detach";
   std::array<char*, 5> argv = {path.data(), flag.data(), pool.data(), detach.data(), nullptr};
   pid_t child = -1;
@@ -138,6 +122,7 @@ void StartDaemon(const fs::path& program, const std::string& name, const fs::pat
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   writer.Reset();
+  reports.Reset();
   if (error != 0) throw HostLacks({.summary = fmt::format("cannot start {}: {}", path, ErrnoText(error))});
   while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
   }
@@ -148,25 +133,7 @@ void StartDaemon(const fs::path& program, const std::string& name, const fs::pat
                    .next_step = "MAYFLY_POOL=off does without it"});
 }
 
-struct PoolPlace {
-  std::string name;
-  fs::path directory;
-  fs::path Path(const char* extension) const { return directory / (name + extension); }
-};
-
-PoolPlace ThisPool() { return {PoolName(), RuntimeDirectory()}; }
-
-UniqueFd LockStart(const PoolPlace& place) {
-  UniqueFd lock(open(place.Path(".start").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  int result = -1;
-  if (lock) {
-    do {
-      result = flock(lock.get(), LOCK_EX);  // held for as long as a daemon takes to start, which is bounded
-    } while (result != 0 && errno == EINTR);
-  }
-  if (result == 0) return lock;
-  throw HostLacks({.summary = fmt::format("cannot lock {}: {}", place.Path(".start").string(), ErrnoText(errno))});
-}
+PoolFiles ThisPool() { return {.name = PoolName(), .directory = RuntimeDirectory()}; }
 
 }  // namespace
 
@@ -207,7 +174,7 @@ std::string PoolName() {
   return fmt::format("pool-{:012x}", XXH3_64bits(identity.data(), identity.size()) >> 16);
 }
 
-std::unique_ptr<PoolConnection> PoolConnection::OpenIfRunning() { return TryOpen(ThisPool().Path(".sock")); }
+std::unique_ptr<PoolConnection> PoolConnection::OpenIfRunning() { return TryOpen(ThisPool()); }
 
 std::unique_ptr<PoolConnection> PoolConnection::Open() {
   if (ChosenPoolMode() == PoolMode::kInProcess) {
@@ -215,19 +182,19 @@ std::unique_ptr<PoolConnection> PoolConnection::Open() {
     ServeInThisProcess(std::move(theirs));
     return std::make_unique<PoolConnection>(std::move(ours));
   }
-  PoolPlace place = ThisPool();
-  if (auto connection = TryOpen(place.Path(".sock"))) return connection;
+  PoolFiles pool = ThisPool();
+  if (auto connection = TryOpen(pool)) return connection;
   // Those who come at once wait here for the first; it is under this lock as well that an idle daemon leaves.
-  UniqueFd lock = LockStart(place);
-  if (auto connection = TryOpen(place.Path(".sock"))) return connection;
-  StartDaemon(DaemonProgram(), place.name, place.Path(".out"));
-  if (auto connection = TryOpen(place.Path(".sock"))) return connection;
+  UniqueFd lock = LockStart(pool);
+  if (auto connection = TryOpen(pool)) return connection;
+  StartDaemon(DaemonProgram(), pool, lock);
+  if (auto connection = TryOpen(pool)) return connection;
   throw HostLacks({.summary = "mayflyd started and went away at once",
-                   .notes = {fmt::format("its log is {}", place.Path(".log").string())}});
+                   .notes = {fmt::format("its log is {}", pool.log().string())}});
 }
 
-PoolConnection::PoolConnection(UniqueFd socket) : socket_(std::move(socket)) {
-  Deadline deadline = Deadline::After(Scaled(kHandshake));
+PoolConnection::PoolConnection(UniqueFd socket, Duration patience) : socket_(std::move(socket)) {
+  Deadline deadline = Deadline::After(Scaled(patience));
   try {
     socket_.Send({{"op", "hello"},
                   {"protocol", kPoolProtocol},

@@ -17,6 +17,7 @@
 #include <mayfly/deadline.h>
 #include <mayfly/internal/message_socket.h>
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -34,6 +35,11 @@ PoolMode ChosenPoolMode();
 // "pool-" and 12 hexadecimal digits: what this process's daemon calls its files. Throws HostLacks without a mayflyd.
 std::string PoolName();
 
+// What a daemon is started with: a pipe for whether it is ready ("ready\n", else why not), and the lock of those who
+// start it, which it gives up when it is.
+constexpr int kReadyDescriptor = 3;
+constexpr int kStartLockDescriptor = 4;
+
 // $MAYFLY_DAEMON, else the one that was built or installed with this library. Throws HostLacks when there is none.
 std::filesystem::path DaemonProgram();
 
@@ -44,7 +50,7 @@ class PoolConnection {
   // A connection to the daemon if it runs now; nothing otherwise.
   static std::unique_ptr<PoolConnection> OpenIfRunning();
   // On a connected socket whose other end is served by a pool.
-  explicit PoolConnection(UniqueFd socket);
+  explicit PoolConnection(UniqueFd socket, Duration patience = std::chrono::seconds(10));
 
   // Sends a request and waits for its reply. `on_wait` is called with what the pool says meanwhile about who is in the
   // way. Throws the error of the reply; PeerGone when the pool has gone away; Timeout.

@@ -17,7 +17,8 @@
 // | poll | process | code and signal, once it has ended |
 // | keep | – | – : the sandbox stays when the lease ends |
 // | close | – | – : all that the lease held is gone |
-// | status | – | what mayflyd holds, for `mayfly pool status` |
+// | status | – | what mayflyd holds, for `mayfly pool status`; its "change" is a number that stands for it |
+// | watch | seen (such a number; 0 for none) | as status, once the number is another one |
 // | stop | – | – : mayflyd ends every lease and leaves |
 #pragma once
 

@@ -17,8 +17,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <set>
+#include <string_view>
 
 namespace mayfly::internal {
 namespace {
@@ -27,6 +29,10 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kBaseFile = "base";
+// How the names of directories begin that are no templates yet, and no templates any more.
+constexpr std::string_view kBuilding = "building-";
+constexpr std::string_view kRemoving = "removing-";
+constexpr std::string_view kUnfinished = ".new";  // ends the name of an index that is being written
 constexpr uint64_t kLargestIndex = uint64_t{4} << 20;
 constexpr Bytes kDefaultSpace(uint64_t{8} << 30);
 constexpr auto kDefaultAge = std::chrono::hours(24 * 7);
@@ -63,7 +69,7 @@ json ReadIndex(const fs::path& file) {
 }
 
 void WriteIndex(const fs::path& file, const json& index) {
-  fs::path unfinished = file.native() + "." + RandomName();
+  fs::path unfinished = file.native() + std::string(kUnfinished);  // one writes at a time, under the lock
   WriteWholeFile(unfinished, index.dump(), 0600);
   if (rename(unfinished.c_str(), file.c_str()) != 0) ThrowFileError("write", file, errno);
 }
@@ -91,7 +97,7 @@ bool TryRemove(const fs::path& directory) {
   if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return false;
   std::error_code error;
   // Out of the way first: whoever looks for it finds nothing instead of a half.
-  fs::path going = directory.parent_path() / ("removing-" + directory.filename().native());
+  fs::path going = directory.parent_path() / (std::string(kRemoving) + directory.filename().native());
   fs::rename(directory, going, error);
   if (error) return false;
   fs::remove_all(going, error);
@@ -106,11 +112,17 @@ Bytes SpaceByDefault() {
   throw BadSpec({.summary = fmt::format("MAYFLY_TEMPLATE_SPACE: \"{}\" is no size; allowed: such as \"8GiB\"", given)});
 }
 
-// A build whose process was killed left its lock, and what it had made.
-void RemoveUnlessBuilding(const fs::path& root, const std::string& name) {
+// The lock of the build called `name`, which says that none is under way; nothing when one is.
+std::optional<UniqueFd> LockUnlessBuilding(const fs::path& root, const std::string& name) {
   UniqueFd lock(open((root / "locks" / name).c_str(), O_RDWR | O_CLOEXEC));
-  std::error_code ignored;
-  if (lock && flock(lock.get(), LOCK_EX | LOCK_NB) == 0) fs::remove_all(root / ("building-" + name), ignored);
+  if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return std::nullopt;
+  return lock;
+}
+
+std::optional<UniqueFd> LockUnlessRemoving(const fs::path& directory) {
+  UniqueFd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return std::nullopt;
+  return lock;
 }
 
 }  // namespace
@@ -143,7 +155,7 @@ fs::path TemplateStore::Find(const TemplateRequest& request, const Progress& pro
 }
 
 fs::path TemplateStore::Build(const TemplateRequest& request) const try {
-  fs::path place = root_ / fmt::format("building-{}-{}", request.label, request.key);
+  fs::path place = root_ / fmt::format("{}{}-{}", kBuilding, request.label, request.key);
   fs::remove_all(place);  // a killed builder's
   fs::create_directories(place);
   struct Cleanup {
@@ -160,11 +172,15 @@ fs::path TemplateStore::Build(const TemplateRequest& request) const try {
     if (!built.base.empty()) WriteWholeFile(snapshot / kBaseFile, built.base.filename().native());
     WriteManifest(snapshot, {{"label", request.label}, {"key", request.key}});
     directory = root_ / fmt::format("{}-{}", request.label, RandomName());
-    if (rename(snapshot.c_str(), directory.c_str()) != 0) ThrowFileError("write", directory, errno);
   }
   json files = json::object();
   for (const fs::path& file : built.files) files[fs::absolute(file).native()] = FileStamp(file);
+  // Before the template is in its place: killed in between, this leaves a name without a template, which is built
+  // again, and no template without a name, which would be found by nobody.
   WriteIndex(IndexFile(request), {{"template", directory.filename().native()}, {"files", files}});
+  if (built.same_as.empty() && rename((place / "snapshot").c_str(), directory.c_str()) != 0) {
+    ThrowFileError("write", directory, errno);
+  }
   return directory;
 } catch (const fs::filesystem_error& error) {
   ThrowFileError("write", error.path1(), error.code().value());
@@ -181,16 +197,17 @@ fs::path TemplateStore::Get(const TemplateRequest& request, const Progress& prog
   if (fs::path found = Find(request, {}); !found.empty()) return found;
   json index = ReadIndex(IndexFile(request));
   if (index.is_object() && index.value("failed", int64_t{0}) > came) ThrowFromJson(index.at("error"));
+  fs::path built;
   try {
-    fs::path built = Build(request);
-    lock.Reset();
-    UniqueFd in_use = Use(built);  // however little space there is: what was asked for is not removed at once
-    Evict(space, kDefaultAge);
-    return built;
+    built = Build(request);
   } catch (const Error& error) {
     WriteIndex(IndexFile(request), {{"failed", Now()}, {"error", ToJson(error)}});
     throw;
   }
+  lock.Reset();
+  UniqueFd in_use = Use(built);  // however little space there is: what was asked for is not removed at once
+  Evict(space, kDefaultAge);
+  return built;
 } catch (const fs::filesystem_error& error) {
   ThrowFileError("write", error.path1(), error.code().value());
 }
@@ -206,29 +223,55 @@ UniqueFd TemplateStore::Use(const fs::path& directory) {
                  .next_step = "it was removed to make room just now; try again"});
 }
 
-std::vector<fs::path> TemplateStore::Evict(Bytes space, std::chrono::seconds age) const {
-  struct Candidate {
-    fs::path directory;
-    fs::file_time_type used;
-    Bytes size;
-  };
-  std::vector<Candidate> candidates;
-  std::set<std::string> bases;
-  uint64_t total = 0;
+std::vector<TemplateStore::Stored> TemplateStore::List() const {
+  std::vector<Stored> stored;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(root_, error)) {
     std::string name = entry.path().filename();
-    if (name.starts_with("removing-")) fs::remove_all(entry.path(), error);
-    if (name.starts_with("building-")) RemoveUnlessBuilding(root_, name.substr(strlen("building-")));
-    if (name.starts_with("building-") || name.starts_with("removing-") || !IsTemplate(entry)) continue;
-    candidates.push_back({entry.path(), fs::last_write_time(entry, error), SpaceOf(entry.path())});
-    total += candidates.back().size.count();
-    if (fs::exists(entry.path() / kBaseFile, error)) bases.insert(ReadWholeFile(entry.path() / kBaseFile, 4096));
+    if (name.starts_with(kBuilding) || name.starts_with(kRemoving) || !IsTemplate(entry)) continue;
+    stored.push_back({entry.path(), fs::last_write_time(entry, error), SpaceOf(entry.path())});
   }
-  std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) { return a.used < b.used; });
+  std::sort(stored.begin(), stored.end(), [](const auto& a, const auto& b) { return a.used < b.used; });
+  return stored;
+}
+
+std::vector<fs::path> TemplateStore::Garbage(bool remove) const {
+  std::vector<fs::path> found;
+  std::error_code error;
+  auto take = [&](const fs::path& path, const std::optional<UniqueFd>& lock) {
+    if (!lock) return;
+    error.clear();
+    if (remove) fs::remove_all(path, error);
+    if (!error) found.push_back(path);
+  };
+  for (const auto& entry : fs::directory_iterator(root_, error)) {
+    std::string name = entry.path().filename();
+    if (name.starts_with(kRemoving)) take(entry, LockUnlessRemoving(entry));
+    if (name.starts_with(kBuilding)) take(entry, LockUnlessBuilding(root_, name.substr(kBuilding.size())));
+  }
+  for (const auto& entry : fs::directory_iterator(root_ / "index", error)) {
+    std::string name = entry.path().filename();
+    if (name.ends_with(kUnfinished)) {
+      take(entry, LockUnlessBuilding(root_, name.substr(0, name.size() - kUnfinished.size())));
+    }
+  }
+  return found;
+}
+
+std::vector<fs::path> TemplateStore::Evict(Bytes space, std::chrono::seconds age) const {
+  Garbage(/*remove=*/true);
+  std::vector<Stored> candidates = List();
+  std::set<std::string> bases;
+  uint64_t total = 0;
+  std::error_code error;
+  for (const Stored& candidate : candidates) {
+    total += candidate.size.count();
+    fs::path base = candidate.directory / kBaseFile;
+    if (fs::exists(base, error)) bases.insert(ReadWholeFile(base, 4096));
+  }
   std::vector<fs::path> removed;
   auto now = fs::file_time_type::clock::now();
-  for (const Candidate& candidate : candidates) {
+  for (const Stored& candidate : candidates) {
     bool too_old = now - candidate.used > age;
     if ((total <= space.count() && !too_old) || bases.count(candidate.directory.filename()) != 0) continue;
     if (!TryRemove(candidate.directory)) continue;

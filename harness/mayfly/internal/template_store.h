@@ -62,7 +62,21 @@ class TemplateStore {
   // Returns what it removed.
   std::vector<std::filesystem::path> Evict(Bytes space, std::chrono::seconds age) const;
 
+  struct Stored {
+    std::filesystem::path directory{};
+    std::filesystem::file_time_type used{};
+    Bytes size{};  // on the disk
+  };
+  // All templates, the one that was not used longest first.
+  std::vector<Stored> List() const;
+
+  // What killed builds and evictions left; removes nothing.
+  std::vector<std::filesystem::path> FindGarbage() const { return Garbage(/*remove=*/false); }
+  // Removes that, and returns what it removed.
+  std::vector<std::filesystem::path> CollectGarbage() const { return Garbage(/*remove=*/true); }
+
  private:
+  std::vector<std::filesystem::path> Garbage(bool remove) const;
   std::filesystem::path Find(const TemplateRequest& request, const Progress& progress) const;
   std::filesystem::path Build(const TemplateRequest& request) const;
   std::filesystem::path IndexFile(const TemplateRequest& request) const;

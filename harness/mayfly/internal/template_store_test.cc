@@ -190,6 +190,23 @@ TEST_F(TemplateStoreTest, WhatAKilledBuilderLeftGoesWithAnEvictionToo) {
   EXPECT_THAT(Unfinished(), IsEmpty());
 }
 
+TEST_F(TemplateStoreTest, GarbageIsWhatAKilledBuilderLeftAndNothingElse) {
+  store_.Get(Request("another"));
+  EXPECT_THAT(store_.FindGarbage(), IsEmpty());
+  KillABuilder();
+  WriteWholeFile(root_ / "index/tiny-k.new", "{\"temp");
+  TemplateRequest request = Request("third");
+  request.build = [&](const fs::path& place) -> BuiltTemplate {
+    WriteSnapshotFiles(place, "memory");
+    EXPECT_THAT(store_.FindGarbage(), ElementsAre(root_ / "building-tiny-k", root_ / "index/tiny-k.new"));
+    EXPECT_THAT(store_.CollectGarbage(), ElementsAre(root_ / "building-tiny-k", root_ / "index/tiny-k.new"));
+    return {};
+  };
+  EXPECT_EQ(Memory(store_.Get(request)), "memory") << "a build that was under way";
+  EXPECT_THAT(store_.FindGarbage(), IsEmpty());
+  EXPECT_EQ(store_.List().size(), 2U);
+}
+
 TEST_F(TemplateStoreTest, AnEvictionLeavesABuildAloneThatIsUnderWay) {
   TemplateRequest request = Request("k");
   request.build = [&](const fs::path& place) -> BuiltTemplate {
