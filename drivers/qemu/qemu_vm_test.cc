@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/small_file_system.h>
 #include <mayfly/vm.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -534,24 +534,9 @@ TEST(QemuFailure, ADiskThatAnotherVmWritesToIsInUse) {
   EXPECT_TRUE(first.Exec("true").ok());
 }
 
-// A file system of 2 MiB, where root may mount one.
-class SmallFileSystem {
- public:
-  SmallFileSystem() { mounted_ = mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=2m,mode=700") == 0; }
-  ~SmallFileSystem() {
-    if (mounted_) umount2(directory_.path().c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  const fs::path& path() const { return directory_.path(); }
-
- private:
-  TemporaryDirectory directory_;
-  bool mounted_ = false;
-};
-
 TEST(QemuFailure, AHostDiskThatRunsFullFailsTheMachineAndNamesTheDisk) {
-  SmallFileSystem small;
-  if (!small.mounted()) GTEST_SKIP() << "mounting a small file system needs root";
+  internal::SmallFileSystem small;
+  if (!small.mounted()) GTEST_SKIP() << internal::SmallFileSystem::kWhyNot;
   fs::path image = small.path() / "data.raw";
   std::ofstream(image).close();
   fs::resize_file(image, (64_MiB).count());

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
+#include <mayfly/internal/small_file_system.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
@@ -79,6 +80,20 @@ TEST_F(SandboxTest, RefusesARuntimeDirectoryThatLeavesNoRoomForSockets) {
   } catch (const BadSpec& error) {
     EXPECT_THAT(error.what(), HasSubstr("MAYFLY_RUNTIME_DIR: the runtime directory /tmp/xxx"));
     EXPECT_THAT(error.what(), HasSubstr("has 95 bytes; sockets below it leave room for 56"));
+  }
+}
+
+TEST_F(SandboxTest, TellsThatTheFileSystemOfTheRuntimeDirectoryIsFull) {
+  internal::SmallFileSystem full("64k,nr_inodes=2");  // its root and the filler
+  if (!full.mounted()) GTEST_SKIP() << internal::SmallFileSystem::kWhyNot;
+  full.Fill();
+  Choose(full.path());
+  try {
+    Sandbox::Create("kv");
+    FAIL() << "made";
+  } catch (const HostLacks& error) {
+    EXPECT_THAT(error.what(), HasSubstr(full.path().string()));
+    EXPECT_THAT(error.what(), HasSubstr("No space left on device"));
   }
 }
 

@@ -191,6 +191,29 @@ TEST(Vm, AFullGuestDiskFailsAnUploadAndLeavesNothingHalfMade) {
   std::filesystem::remove(file);
 }
 
+TEST(Vm, AGuestThatRestartsDuringAnUploadFailsItAndKeepsNoHalfFile) {
+  MachineSpec spec = Small();
+  spec.disks.push_back({.id = "data", .size = 128_MiB});
+  Vm vm = Vm::Boot(spec);
+  vm.Exec("mke2fs -q /dev/vda && mount -o sync /dev/vda /mnt").OrThrow();
+  std::filesystem::path file = std::filesystem::path(testing::TempDir()) / "vm-large";
+  std::ofstream(file) << std::string(64 << 20, 'x');
+  // Restarts as soon as anything of the upload is there, beside the directory lost+found.
+  GuestProcess saboteur = vm.Start("until [ $(ls -A /mnt | wc -l) -gt 1 ]; do :; done; echo b > /proc/sysrq-trigger");
+  EXPECT_THAT(Caught<GuestFailed>([&] { vm.Upload(file, "/mnt/large"); }),
+              AllOf(HasSubstr("/mnt/large"), HasSubstr("the guest restarted")));
+  std::filesystem::remove(file);
+  vm.Reset();
+  vm.Exec("e2fsck -p /dev/vda; mount /dev/vda /mnt");
+  EXPECT_FALSE(vm.Stat("/mnt/large"));
+}
+
+TEST(Vm, ProcessesThatLostTheirParentsAreReaped) {
+  Vm vm = Vm::Boot(Small());
+  vm.Exec("for i in $(seq 50); do (sleep 0.0$i & ); done").OrThrow();
+  vm.WaitUntilSucceeds("! pidof sleep && ! grep -l 'State:.Z' /proc/[0-9]*/status", seconds(20));
+}
+
 TEST(Vm, WaitsEndWithTheirEventAndSayWhatTheyWaitedFor) {
   Vm vm = Vm::Boot(Small());
   GuestProcess later =
