@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <ctime>
+#include <functional>
 #include <system_error>
 #include <utility>
 
@@ -41,26 +42,46 @@ bool IsAlive(const ReadyFork& fork) {
   return poll(&ended, 1, 0) == 0;
 }
 
-}  // namespace
+// For people.
+std::string TitleOf(const ForkKind& kind) {
+  if (!kind.booted()) return kind.directory.string();
+  std::string image = SpecFromJson(kind.spec, "pool request").image;
+  return fmt::format("{} (booted: it cannot be copied)", image.empty() ? "vm" : image);
+}
 
-ReadyFork MakeFork(const fs::path& directory) {
+// Waits for the guest of a machine that runs and takes the machine for who asks next.
+ReadyFork Ready(Machine& machine, const std::function<GuestIdentity()>& identity) {
+  Agent agent(machine.ConnectAgent(), machine.timeline(), {.name = machine.name(), .transcript = {}});
+  agent.WaitForHello(Deadline::After(Scaled(kAnswerTime)));
+  agent.FixUp(identity());
+  MachineSpec spec = machine.spec();
+  UniqueFd channel = agent.Release();
+  return {
+      .driver = machine.driver(), .spec = std::move(spec), .machine = machine.Release(), .agent = std::move(channel)};
+}
+
+ReadyFork Restore(const fs::path& directory) {
   UniqueFd in_use = TemplateStore::Use(directory);
   SnapshotInfo info = ReadSnapshot(directory);
-  Driver& driver = FindDriver(info.driver);
   std::string name = fmt::format("{}-{}", info.spec.name, RandomDigits(4));
-  std::unique_ptr<Machine> machine = driver.Create(SpecOfCopy(info, name), Sandbox::Create(name));
+  std::unique_ptr<Machine> machine = FindDriver(info.driver).Create(SpecOfCopy(info, name), Sandbox::Create(name));
   machine->Restore(directory);
-  Agent agent(machine->ConnectAgent(), machine->timeline(), {.name = name, .transcript = {}});
-  agent.WaitForHello(Deadline::After(Scaled(kAnswerTime)));
-  agent.FixUp(IdentityOfCopy(info, machine->spec()));
-  MachineSpec spec = machine->spec();
-  UniqueFd channel = agent.Release();
-  return {.driver = info.driver,
-          .spec = std::move(spec),
-          .machine = machine->Release(),
-          .agent = std::move(channel),
-          .in_use = std::move(in_use)};
+  ReadyFork fork = Ready(*machine, [&] { return IdentityOfCopy(info, machine->spec()); });
+  fork.in_use = std::move(in_use);
+  return fork;
 }
+
+ReadyFork Boot(const ForkKind& kind) {
+  MachineSpec spec = SpecFromJson(kind.spec, "pool request");
+  spec.name = fmt::format("{}-{}", spec.image.empty() ? "vm" : spec.image, RandomDigits(4));
+  std::unique_ptr<Machine> machine = FindDriver(kind.driver).Create(spec, Sandbox::Create(spec.name));
+  machine->Boot();
+  return Ready(*machine, [&] { return GuestIdentity{.hostname = spec.name}; });
+}
+
+}  // namespace
+
+ReadyFork MakeFork(const ForkKind& kind) { return kind.booted() ? Boot(kind) : Restore(kind.directory); }
 
 size_t ForksKeptReady(bool in_daemon) {
   const char* given = std::getenv("MAYFLY_POOL_WARM");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
@@ -86,21 +107,31 @@ ForkPool::~ForkPool() {
   if (refill_.joinable()) refill_.join();
 }
 
-std::optional<ReadyFork> ForkPool::TakeWarm(const fs::path& directory) {
-  std::deque<Warm> dead;  // ends outside the lock
-  std::lock_guard lock(mutex_);
-  ++taken_;
-  auto shelf = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.directory == directory; });
+ForkPool::Shelf& ForkPool::ShelfOf(const ForkKind& kind) {
+  auto shelf = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.kind == kind; });
   if (shelf == shelves_.end()) {
-    shelves_.push_front({.directory = directory});
-    shelf = shelves_.begin();
+    shelves_.push_front({.kind = kind});
   } else {
     shelves_.splice(shelves_.begin(), shelves_, shelf);
   }
+  return shelves_.front();
+}
+
+std::optional<ReadyFork> ForkPool::TakeWarm(const ForkKind& kind) {
+  std::deque<Warm> dead;  // ends outside the lock
+  std::unique_lock lock(mutex_);
+  ++taken_;
+  Shelf& shelf = ShelfOf(kind);
+  // The rest of a boot that is under way takes less than a whole one; a restore is over in no time.
+  if (kind.booted() && shelf.forks.empty() && shelf.claimed < shelf.wanted) {
+    ++shelf.claimed;
+    changed_.wait(lock, [&] { return ending_ || !shelf.forks.empty() || shelf.wanted == 0; });
+    --shelf.claimed;
+  }
   std::optional<ReadyFork> found;
-  while (!found && !shelf->forks.empty()) {
-    Warm warm = std::move(shelf->forks.front());
-    shelf->forks.pop_front();
+  while (!found && !shelf.forks.empty()) {
+    Warm warm = std::move(shelf.forks.front());
+    shelf.forks.pop_front();
     bool good = IsAlive(warm.fork) && Suspended() - warm.suspended < kSleptAtLeast;
     if (good) {
       found = std::move(warm.fork);
@@ -109,24 +140,24 @@ std::optional<ReadyFork> ForkPool::TakeWarm(const fs::path& directory) {
       dead.push_back(std::move(warm));
     }
   }
-  shelf->wanted = warm_ - std::min(warm_, shelf->forks.size());
+  shelf.wanted = warm_ - std::min(warm_, shelf.forks.size());
   changed_.notify_all();
   return found;
 }
 
-ReadyFork ForkPool::Take(const fs::path& directory) {
-  if (std::optional<ReadyFork> warm = TakeWarm(directory)) return std::move(*warm);
+ReadyFork ForkPool::Take(const ForkKind& kind) {
+  if (std::optional<ReadyFork> warm = TakeWarm(kind)) return std::move(*warm);
   restores_.acquire();
   struct Release {
     ~Release() { restores.release(); }
     std::counting_semaphore<>& restores;
   } release{restores_};
-  return MakeFork(directory);
+  return MakeFork(kind);
 }
 
-std::optional<fs::path> ForkPool::NextToFill() {
+std::optional<ForkKind> ForkPool::NextToFill() {
   for (const Shelf& shelf : shelves_) {
-    if (shelf.wanted > 0) return shelf.directory;
+    if (shelf.wanted > 0) return shelf.kind;
   }
   return std::nullopt;
 }
@@ -147,28 +178,28 @@ void ForkPool::Trim(std::deque<Warm>& going) {
 void ForkPool::Refill() {
   std::unique_lock lock(mutex_);
   while (true) {
-    std::optional<fs::path> directory;
-    changed_.wait(lock, [&] { return ending_ || (directory = NextToFill()); });
+    std::optional<ForkKind> kind;
+    changed_.wait(lock, [&] { return ending_ || (kind = NextToFill()); });
     if (ending_) return;
     lock.unlock();
     std::optional<Warm> made;
     std::string failure;
     restores_.acquire();
     try {
-      made = Warm{.fork = MakeFork(*directory), .suspended = Suspended()};
+      made = Warm{.fork = MakeFork(*kind), .suspended = Suspended()};
     } catch (const std::exception& error) {
       failure = error.what();
-      log_.Write("no-warm-fork", {{"template", directory->string()}, {"error", failure}});
+      log_.Write("no-warm-fork", {{"template", TitleOf(*kind)}, {"error", failure}});
     }
     restores_.release();
     std::deque<Warm> going;
     lock.lock();
-    auto shelf =
-        std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.directory == *directory; });
+    auto shelf = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.kind == *kind; });
     if (shelf == shelves_.end()) continue;
     // One that cannot be made is not tried again before somebody asks for it and sees the error.
     shelf->wanted = made ? shelf->wanted - std::min<size_t>(1, shelf->wanted) : 0;
     if (made) shelf->forks.push_back(std::move(*made));
+    changed_.notify_all();
     Trim(going);
     lock.unlock();
     going.clear();
@@ -185,6 +216,7 @@ void ForkPool::Drop() {
     for (Warm& warm : shelf.forks) going.push_back(std::move(warm));
     shelf.forks.clear();
   }
+  changed_.notify_all();
 }
 
 nlohmann::json ForkPool::Status() const {
@@ -192,7 +224,7 @@ nlohmann::json ForkPool::Status() const {
   nlohmann::json templates = nlohmann::json::array();
   size_t warm = 0;
   for (const Shelf& shelf : shelves_) {
-    templates.push_back({{"directory", shelf.directory.string()}, {"warm", shelf.forks.size()}});
+    templates.push_back({{"directory", TitleOf(shelf.kind)}, {"warm", shelf.forks.size()}});
     warm += shelf.forks.size();
   }
   return {{"warm", warm}, {"taken", taken_}, {"hits", hits_}, {"templates", templates}};

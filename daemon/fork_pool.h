@@ -1,7 +1,10 @@
 // Forks: running copies of templates, some of them made before anybody asks.
 //
 //   ForkPool forks(log, ForksKeptReady());
-//   ReadyFork fork = forks.Take("/…/templates/tiny-1f3a");      // a warm one, else restored now
+//   ReadyFork fork = forks.Take({.directory = "/…/templates/tiny-1f3a"});      // a warm one, else restored now
+//
+// VMs that cannot be copied are booted ahead instead, and wait for the next leases in the same way:
+//   std::optional<ReadyFork> vm = forks.TakeWarm({.driver = "qemu", .spec = spec});   // or none: boot your own
 //
 // A fork is ready when the agent in its guest has answered after the restore and has given it a clock, random numbers,
 // names and addresses of its own. After each Take a thread of the pool restores others, so that the next lease finds
@@ -41,9 +44,18 @@ struct ReadyFork {
   UniqueFd in_use{};  // keeps the template
 };
 
-// Restores a copy of the snapshot in `directory` and waits until it is ready. Throws what Driver::Create,
-// Machine::Restore and the agent throw.
-ReadyFork MakeFork(const std::filesystem::path& directory);
+// What ready machines come from.
+struct ForkKind {
+  std::filesystem::path directory{};  // a template; empty: they are booted
+  std::string driver{};               // of those that are booted
+  std::string spec{};                 // the same: JSON, image resolved, without a name
+  bool booted() const { return directory.empty(); }
+  friend bool operator==(const ForkKind&, const ForkKind&) = default;
+};
+
+// Restores a copy of the template, or boots, and waits until the machine is ready. Throws what Driver::Create,
+// Machine::Restore, Machine::Boot and the agent throw.
+ReadyFork MakeFork(const ForkKind& kind);
 
 // $MAYFLY_POOL_WARM: how many forks of a template wait for the next leases; by default 2 in mayflyd, none in a test
 // process (MAYFLY_POOL=off). Throws BadSpec for what is no number from 0 to 64.
@@ -58,7 +70,9 @@ class ForkPool {
   ~ForkPool();
 
   // Throws what MakeFork throws.
-  ReadyFork Take(const std::filesystem::path& directory);
+  ReadyFork Take(const ForkKind& kind);
+  // Only one that was made ahead. Waits for one that is being booted, unless somebody else waits for that.
+  std::optional<ReadyFork> TakeWarm(const ForkKind& kind);
 
   // Ends all warm forks, to make room; more are made after the next Take.
   void Drop();
@@ -75,14 +89,15 @@ class ForkPool {
     int64_t suspended;  // how long the host had slept when it was made
   };
   struct Shelf {  // the warm forks of one template
-    std::filesystem::path directory;
+    ForkKind kind;
     std::deque<Warm> forks{};
-    size_t wanted = 0;  // forks that are to be made still
+    size_t wanted = 0;   // forks that are to be made still
+    size_t claimed = 0;  // of them, those that somebody waits for
   };
 
-  std::optional<ReadyFork> TakeWarm(const std::filesystem::path& directory);
+  Shelf& ShelfOf(const ForkKind& kind);
   void Refill();
-  std::optional<std::filesystem::path> NextToFill();
+  std::optional<ForkKind> NextToFill();
   void Trim(std::deque<Warm>& going);
 
   EventLog& log_;

@@ -1,6 +1,7 @@
 #include "daemon/session.h"
 
 #include <fmt/format.h>
+#include <mayfly/driver.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/pool_protocol.h>
 
@@ -97,8 +98,8 @@ Session::Reply Session::Answer(Message& request) {
   static constexpr std::array kOperations = {
       Operation{"open", &Session::Open},   Operation{"start", &Session::Start}, Operation{"signal", &Session::Signal},
       Operation{"poll", &Session::Poll},   Operation{"keep", &Session::Keep},   Operation{"status", &Session::Status},
-      Operation{"stop", &Session::Stop},   Operation{"fork", &Session::Fork},   Operation{"close", &Session::Close},
-      Operation{"watch", &Session::Watch},
+      Operation{"stop", &Session::Stop},   Operation{"fork", &Session::Fork},   Operation{"booted", &Session::Booted},
+      Operation{"watch", &Session::Watch}, Operation{"close", &Session::Close},
   };
   std::string name = request.body.value("op", "");
   const auto* known =
@@ -157,7 +158,22 @@ void Session::Opened(const json& what) {
 Session::Reply Session::Fork(Message& request) {
   RefuseSecondLease();
   std::string from = request.body.at("template").get<std::string>();
-  ReadyFork fork = pool_.forks().Take(from);
+  return HandOver(pool_.forks().Take({.directory = from}), from);
+}
+
+Session::Reply Session::Booted(Message& request) {
+  RefuseSecondLease();
+  ForkKind kind{.driver = request.body.at("driver"), .spec = request.body.at("spec")};
+  // This process may have been started with other programs and settings than the client.
+  MachineSpec spec = SpecFromJson(kind.spec, "pool request");
+  bool same = FindDriver(kind.driver).CopyIdentity(spec) == request.body.at("identity").get<std::string>();
+  std::optional<ReadyFork> vm = same ? pool_.forks().TakeWarm(kind) : std::nullopt;
+  if (!vm) return {.body = {{"none", true}}};
+  Admit(request.body);
+  return HandOver(std::move(*vm), "");
+}
+
+Session::Reply Session::HandOver(ReadyFork fork, const std::string& from) {
   sandbox_ = std::move(fork.machine.sandbox);
   in_use_ = std::move(fork.in_use);
   Opened(

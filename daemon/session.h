@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "daemon/admission.h"
+#include "daemon/fork_pool.h"
 
 namespace mayfly::internal {
 
@@ -47,6 +48,8 @@ class Session {
   Reply Answer(Message& request);
   Reply Open(Message& request);
   Reply Fork(Message& request);
+  Reply Booted(Message& request);
+  Reply HandOver(ReadyFork fork, const std::string& from);
   // Waits for a ticket of what the request asks for, and tells the client about it.
   void Admit(const nlohmann::json& request);
   Reply Start(Message& request);

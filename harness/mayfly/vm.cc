@@ -46,8 +46,7 @@ void CopyIfThere(const fs::path& from, const fs::path& to) {
 namespace internal {
 
 Sandbox SandboxFor(const MachineSpec& spec) {
-  std::shared_ptr<Lease> lease = Lease::Open(
-      {.name = spec.name, .memory = std::max(spec.memory, spec.max_memory), .cpus = static_cast<double>(spec.cpus)});
+  std::shared_ptr<Lease> lease = Lease::Open(RequestFor(spec));
   std::filesystem::path directory = lease->directory();
   return Sandbox::OwnedBy(std::move(lease), std::move(directory));
 }

@@ -81,8 +81,10 @@ class Vm {
   // neither has written. Commands that `prepare.run` has started and not waited for are killed in forks, unless they
   // have become daemons.
   //
-  // Where the backend cannot copy machines of this spec (Driver::WhyNoCopies, no agent) or MAYFLY_FORK is "off", it
-  // boots and prepares this VM; its timeline tells why. Throws what Boot and `prepare.run` throw.
+  // Where the backend cannot copy machines of this spec (Driver::WhyNoCopies, or a device that turns out not to be
+  // saved), the pool boots some ahead for later calls, and each is prepared anew; where that cannot be either (no
+  // agent, a disk that is written to in its place) or MAYFLY_FORK is "off", it boots this VM. The timeline tells why.
+  // Throws what Boot and `prepare.run` throw.
   static Vm Fork(MachineSpec spec, const Preparation& prepare = {}, const Progress& progress = {});
 
   Vm(Vm&&) noexcept;

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -81,6 +82,29 @@ std::vector<fs::path> FilesUnder(const std::vector<fs::path>& paths) {
   return files;
 }
 
+// How the VM of a test is come by.
+struct Source {
+  bool copied = true;        // from a template
+  bool booted_ahead = true;  // where it is not copied: by the pool, which keeps some ready
+  bool prepared = false;     // so the preparation need not run in it
+  std::string why_not{};     // it is no copy, or one that was not prepared
+};
+
+bool WritesToItsImages(const MachineSpec& spec) {
+  return std::any_of(spec.disks.begin(), spec.disks.end(),
+                     [](const Disk& disk) { return !disk.readonly && !disk.clone && !disk.path.empty(); });
+}
+
+Source SourceOf(const Driver& driver, const MachineSpec& spec, const MachineSpec& resolved) {
+  Source source{.why_not = driver.WhyNoCopies(resolved)};
+  if (!spec.agent) source.why_not = "the guest has no agent, which would give a copy its own clock and random numbers";
+  if (ForksAreOff()) source.why_not = "MAYFLY_FORK is off";
+  source.copied = source.why_not.empty();
+  // Nobody but this test may have what the spec names for it alone.
+  source.booted_ahead = spec.agent && !ForksAreOff() && !WritesToItsImages(resolved);
+  return source;
+}
+
 }  // namespace
 
 // A machine that shall become a template: its memory is in files of `place`.
@@ -126,33 +150,47 @@ Vm Vm::Fork(MachineSpec spec, const Preparation& prepare, const Progress& progre
   Validate(asked);
   Driver& driver = FindDriver(spec.driver);
   MachineSpec resolved = ResolveImage(asked, progress);
-  std::string why_not = driver.WhyNoCopies(resolved);
-  if (!spec.agent) why_not = "the guest has no agent, which would give a copy its own clock and random numbers";
-  if (ForksAreOff()) why_not = "MAYFLY_FORK is off";
-  if (!why_not.empty()) {
-    Vm vm = Create(std::move(spec), progress);
-    vm.machine().timeline().Add("mayfly", "no-fork", why_not);
-    vm.Boot();
-    if (prepare.run) prepare.run(vm);
-    return vm;
-  }
-
-  TemplateStore store;
+  resolved.name.clear();
+  Source source = SourceOf(driver, spec, resolved);
   TemplateBuilder builder(driver, asked, resolved);
-  std::string key = KeyOfBoot(driver, asked, resolved);
-  fs::path from = store.Get(
-      {.label = LabelOf(asked), .key = key, .build = [&](const fs::path& place) { return builder.Boot(place); }},
-      progress);
-  if (prepare.run) {
-    ContentHash hash;
-    hash.Add(from.filename().native()).Add(KeyOfProgram()).Add(prepare.identity);
-    from = store.Get({.label = LabelOf(asked) + "-prepared",
-                      .key = hash.Digest(),
-                      .build = [&](const fs::path& place) { return builder.Prepare(from, prepare, place); }},
-                     progress);
+  TemplateStore store;
+  fs::path from;
+  try {
+    if (source.copied) {
+      from = store.Get({.label = LabelOf(asked),
+                        .key = KeyOfBoot(driver, asked, resolved),
+                        .build = [&](const fs::path& place) { return builder.Boot(place); }},
+                       progress);
+    }
+    if (source.copied && prepare.run) {
+      ContentHash hash;
+      hash.Add(from.filename().native()).Add(KeyOfProgram()).Add(prepare.identity);
+      from = store.Get({.label = LabelOf(asked) + "-prepared",
+                        .key = hash.Digest(),
+                        .build = [&](const fs::path& place) { return builder.Prepare(from, prepare, place); }},
+                       progress);
+      source.prepared = true;
+    }
+  } catch (const Unsupported& error) {
+    if (error.capability() != Capability::kStateSnapshot) throw;
+    source.why_not = error.reason();
+    source.copied = !from.empty();  // what was booted could be saved, what was prepared cannot
   }
 
-  internal::Lease::Fork fork = internal::Lease::OpenFork(from);
+  std::optional<internal::Lease::Fork> fork;
+  if (source.copied) {
+    fork = internal::Lease::OpenFork(from);
+  } else if (source.booted_ahead) {
+    fork = internal::Lease::OpenBooted(driver, resolved);
+  }
+  Vm vm = fork ? Vm(Impl::Adopt(driver, std::move(*fork), std::move(spec))) : Create(std::move(spec), progress);
+  if (!source.why_not.empty()) vm.machine().timeline().Add("mayfly", "no-fork", source.why_not);
+  if (!fork) vm.Boot();
+  if (prepare.run && !source.prepared) prepare.run(vm);
+  return vm;
+}
+
+std::unique_ptr<Vm::Impl> Vm::Impl::Adopt(Driver& driver, internal::Lease::Fork fork, MachineSpec spec) {
   fork.machine.name = spec.name;
   std::unique_ptr<Machine> machine = driver.Adopt(std::move(fork.machine), std::move(fork.agent));
   bool named = !spec.name.empty();
@@ -160,7 +198,7 @@ Vm Vm::Fork(MachineSpec spec, const Preparation& prepare, const Progress& progre
   auto impl = std::make_unique<Impl>(std::move(machine), std::move(spec));
   impl->TakeOver();
   if (named) impl->FixUp({.hostname = impl->machine().name()});
-  return Vm(std::move(impl));
+  return impl;
 }
 
 void Vm::Snapshot(std::string_view name) {

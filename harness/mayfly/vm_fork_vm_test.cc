@@ -19,6 +19,7 @@ namespace {
 
 using internal::TestDirectory;
 using literals::operator""_MiB;
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::string Out(Vm& vm, const std::string& command) { return vm.Exec(command).OrThrow().out; }
@@ -45,6 +46,13 @@ class Counted {
 
 std::string Unique(const std::string& name) {
   return name + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count());
+}
+
+std::string WhyNoFork(Vm& vm) {
+  for (const Event& event : vm.machine().timeline().Events()) {
+    if (event.name == "no-fork") return event.detail;
+  }
+  return {};
 }
 
 TEST(Fork, IsReadyAndHasANameOfItsOwn) {
@@ -159,11 +167,32 @@ TEST(Fork, BootsInsteadWhereCopiesCannotBeMade) {
   spec.disks.push_back({.id = "own", .path = directory / "disk.raw", .clone = false});
   Vm vm = Vm::Fork(spec);
   EXPECT_EQ(Out(vm, "echo here"), "here\n");
-  std::string why;
-  for (const Event& event : vm.machine().timeline().Events()) {
-    if (event.name == "no-fork") why = event.detail;
+  EXPECT_THAT(WhyNoFork(vm), HasSubstr("disk 'own' writes to"));
+}
+
+TEST(Fork, IsBootedAheadWhereADeviceCannotBeSaved) {
+  // Read when the pool of this process begins, in which nothing has been asked for so far.
+  setenv("MAYFLY_POOL", "off", 1);     // NOLINT(concurrency-mt-unsafe): one thread
+  setenv("MAYFLY_POOL_WARM", "1", 1);  // NOLINT(concurrency-mt-unsafe): one thread
+  setenv("MAYFLY_QEMU_ARGS", "-blockdev driver=null-co,node-name=n0,size=1048576 -device nvme,drive=n0,serial=1", 1);
+  MachineSpec spec = Small();
+  spec.machine = MachineKind::kPc;
+  Counted prepare("each");
+  std::set<std::string> names;
+  for (int i = 0; i < 3; ++i) {
+    Vm vm = Vm::Fork(spec, prepare.Get());
+    EXPECT_THAT(WhyNoFork(vm), AllOf(HasSubstr("State blocked by non-migratable device"), HasSubstr("nvme")));
+    EXPECT_EQ(Out(vm, "cat /prepared"), "each");
+    EXPECT_EQ(Out(vm, "hostname"), vm.name() + "\n");
+    names.insert(vm.name());
+    // The first begins what the others find.
+    bool booted_here = false;
+    for (const Event& event : vm.machine().timeline().Events()) booted_here |= event.detail.starts_with("Starting");
+    EXPECT_EQ(booted_here, i == 0);
   }
-  EXPECT_THAT(why, HasSubstr("disk 'own' writes to"));
+  EXPECT_EQ(names.size(), 3U);
+  EXPECT_EQ(prepare.runs, 3);
+  for (const char* name : {"MAYFLY_POOL", "MAYFLY_POOL_WARM", "MAYFLY_QEMU_ARGS"}) unsetenv(name);
 }
 
 TEST(Fork, KeepsItsDiskOverAPowerCutAndItsConsoleFromTheBeginning) {

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -86,6 +87,10 @@ nlohmann::json OpenMessage(const LeaseRequest& request) {
 
 }  // namespace
 
+LeaseRequest RequestFor(const MachineSpec& spec) {
+  return {.name = spec.name, .memory = std::max(spec.memory, spec.max_memory), .cpus = static_cast<double>(spec.cpus)};
+}
+
 std::shared_ptr<Lease> Lease::Open(const LeaseRequest& request) {
   return std::make_shared<Lease>(PoolConnection::Open(), request);
 }
@@ -101,6 +106,24 @@ Lease::Lease(std::unique_ptr<PoolConnection> connection, const LeaseRequest& req
 Lease::Fork Lease::OpenFork(const std::filesystem::path& directory) {
   std::unique_ptr<PoolConnection> connection = PoolConnection::Open();
   Message reply = connection->Call({{"op", "fork"}, {"template", directory.string()}});
+  return ForkOf(std::move(connection), std::move(reply));
+}
+
+std::optional<Lease::Fork> Lease::OpenBooted(const Driver& driver, const MachineSpec& spec) {
+  std::unique_ptr<PoolConnection> connection = PoolConnection::Open();
+  nlohmann::json message = OpenMessage(RequestFor(spec));
+  message["op"] = "booted";
+  message["driver"] = driver.Name();
+  message["spec"] = mayfly::ToJson(spec);
+  message["identity"] = driver.CopyIdentity(spec);
+  Message reply = connection->Call(message, {}, Deadline::Never(), [](const nlohmann::json& waiting) {
+    SayOnStandardError(waiting.value("text", ""));
+  });
+  if (reply.body.contains("none")) return std::nullopt;
+  return ForkOf(std::move(connection), std::move(reply));
+}
+
+Lease::Fork Lease::ForkOf(std::unique_ptr<PoolConnection> connection, Message reply) {
   if (reply.descriptors.size() < 2) throw HostLacks({.summary = "the pool gave a fork without its descriptors"});
   auto lease = std::make_shared<Lease>(std::move(connection), reply.body.at("directory").get<std::string>());
   Fork fork{.driver = reply.body.at("driver").get<std::string>(),

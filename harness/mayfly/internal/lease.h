@@ -9,6 +9,7 @@
 #pragma once
 
 #include <mayfly/bytes.h>
+#include <mayfly/driver.h>
 #include <mayfly/internal/pool_connection.h>
 #include <mayfly/internal/process.h>
 #include <mayfly/machine.h>
@@ -32,6 +33,9 @@ struct LeaseRequest {
   std::function<void(const std::string& line)> on_wait{};
 };
 
+// For a whole VM of this spec.
+LeaseRequest RequestFor(const MachineSpec& spec);
+
 class Lease : public SandboxOwner, public std::enable_shared_from_this<Lease> {
  public:
   // Waits until the host has room for the VM, for ten minutes at most or as many seconds as MAYFLY_POOL_WAIT says.
@@ -50,6 +54,9 @@ class Lease : public SandboxOwner, public std::enable_shared_from_this<Lease> {
     UniqueFd agent{};
   };
   static Fork OpenFork(const std::filesystem::path& directory);
+  // A VM that was booted ahead, where the pool has one; else it has begun to boot some for later leases. `spec` has its
+  // image resolved and no name.
+  static std::optional<Fork> OpenBooted(const Driver& driver, const MachineSpec& spec);
 
   const std::filesystem::path& directory() const { return directory_; }
   PoolConnection& connection() { return *connection_; }
@@ -58,6 +65,8 @@ class Lease : public SandboxOwner, public std::enable_shared_from_this<Lease> {
   void Keep() override;
 
  private:
+  static Fork ForkOf(std::unique_ptr<PoolConnection> connection, Message reply);
+
   std::unique_ptr<PoolConnection> connection_;
   std::filesystem::path directory_;
 };

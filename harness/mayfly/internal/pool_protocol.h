@@ -12,6 +12,9 @@
 //   directory (the VM's sandbox) |
 // | fork | template (directory) | directory, driver, record, process, pid, and a pidfd, the agent's channel and the
 //   driver's own descriptors (ReleasedMachine) |
+// | booted | driver, spec (JSON without a name), identity (Driver::CopyIdentity), and as open | as fork; or just
+// "none": no
+//   such VM is kept ready |
 // | start | options (see ToJson(ChildOptions)), and the descriptors to inherit | process, pid, and a pidfd |
 // | signal | process, signal | – |
 // | poll | process | code and signal, once it has ended |
@@ -31,7 +34,7 @@ namespace mayfly::internal {
 
 // Raised when a message changes its meaning. Clients and daemons of different protocols do not meet: it is a part of
 // the socket's name.
-constexpr int kPoolProtocol = 2;
+constexpr int kPoolProtocol = 3;
 
 nlohmann::json ToJson(const ChildOptions& options);
 // `descriptors` are those that came with the message, in the order of options.inherit.

@@ -74,6 +74,13 @@ void WriteIndex(const fs::path& file, const json& index) {
   if (rename(unfinished.c_str(), file.c_str()) != 0) ThrowFileError("write", file, errno);
 }
 
+// A machine that cannot be saved will not be another time either: whoever asks again is told without a build.
+json IndexOfFailure(const Error& error) {
+  const auto* unsupported = dynamic_cast<const Unsupported*>(&error);
+  bool refused = unsupported != nullptr && unsupported->capability() == Capability::kStateSnapshot;
+  return refused ? json{{"refused", ToJson(error)}} : json{{"failed", Now()}, {"error", ToJson(error)}};
+}
+
 // What a directory takes on the disk; its files have holes.
 Bytes SpaceOf(const fs::path& directory) {
   constexpr uint64_t kBlock = 512;
@@ -135,6 +142,7 @@ fs::path TemplateStore::IndexFile(const TemplateRequest& request) const {
 
 fs::path TemplateStore::Find(const TemplateRequest& request, const Progress& progress) const {
   json index = ReadIndex(IndexFile(request));
+  if (index.is_object() && index.contains("refused")) ThrowFromJson(index["refused"]);
   if (!index.is_object() || !index.contains("template")) return {};
   const json files = index.value("files", json::object());
   for (const auto& [file, stamp] : files.items()) {
@@ -201,7 +209,7 @@ fs::path TemplateStore::Get(const TemplateRequest& request, const Progress& prog
   try {
     built = Build(request);
   } catch (const Error& error) {
-    WriteIndex(IndexFile(request), {{"failed", Now()}, {"error", ToJson(error)}});
+    WriteIndex(IndexFile(request), IndexOfFailure(error));
     throw;
   }
   lock.Reset();

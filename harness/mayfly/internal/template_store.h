@@ -11,6 +11,8 @@
 // its own that is moved into place when complete, so a killed one leaves nothing that looks like a template, and its
 // remains go with the next.
 //
+// A machine that cannot be saved (Unsupported of kStateSnapshot) is remembered as such under its key.
+//
 // Templates that are damaged are built again. What has not been used longest goes when all together take more than
 // $MAYFLY_TEMPLATE_SPACE (default 8GiB), or when it was not used for a week; never while it is in use, or while another
 // template's disks lie on it.

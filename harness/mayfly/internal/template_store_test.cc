@@ -161,6 +161,31 @@ TEST_F(TemplateStoreTest, AFailureReachesEveryWaiterAndNobodyWhoComesLater) {
   EXPECT_EQ(builds_, 1);
 }
 
+TEST_F(TemplateStoreTest, WhatCannotBeSavedIsToldAgainWithoutABuild) {
+  TemplateRequest refused = Request("k");
+  refused.build = [this](const fs::path&) -> BuiltTemplate {
+    ++builds_;
+    throw Unsupported(Capability::kStateSnapshot, "qemu", "State blocked by non-migratable device 'nvme'");
+  };
+  for (int i = 0; i < 3; ++i) {
+    try {
+      store_.Get(refused);
+      FAIL() << "expected Unsupported";
+    } catch (const Unsupported& error) {
+      EXPECT_EQ(error.capability(), Capability::kStateSnapshot);
+      EXPECT_EQ(error.reason(), "State blocked by non-migratable device 'nvme'");
+    }
+  }
+  EXPECT_EQ(builds_, 1);
+  refused.build = [this](const fs::path&) -> BuiltTemplate {
+    ++builds_;
+    throw Unsupported(Capability::kNetworkTap, "qemu", "of the preparation's own");
+  };
+  refused.key = "another";
+  for (int i = 0; i < 2; ++i) EXPECT_THROW(store_.Get(refused), Unsupported);
+  EXPECT_EQ(builds_, 3) << "any other refusal is tried again";
+}
+
 TEST_F(TemplateStoreTest, AFullDiskIsTheErrorOfEveryWaiterToo) {
   TemplateRequest failing = Request("k");
   failing.build = [](const fs::path& place) -> BuiltTemplate {

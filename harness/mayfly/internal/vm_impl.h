@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 #include <mayfly/agent.h>
+#include <mayfly/driver.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/console_log.h>
 #include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/lease.h>
 #include <mayfly/internal/live_vms.h>
 #include <mayfly/vm.h>
 
@@ -40,6 +42,9 @@ class Vm::Impl final : public internal::LiveVm {
     internal::NotifyVmGoing(*this, std::uncaught_exceptions() > exceptions_before_);
     Unwatch();
   }
+
+  // A machine that the pool had ready, called spec.name if that says something.
+  static std::unique_ptr<Impl> Adopt(Driver& driver, internal::Lease::Fork fork, MachineSpec spec);
 
   void Boot();
   // The machine runs already: connects to its guest.
