@@ -152,8 +152,10 @@ std::string Table(const Matrix& matrix, const std::string& group) {
 }
 
 std::string ReadmeBlock(const Matrix& matrix) {
-  return fmt::format("{} {} -->\n{}\nEvery cell, with reasons and sources: [docs/matrix.md](docs/matrix.md).\n{}\n",
-                     kBegin, kGenerator, GroupTable(matrix), kEnd);
+  return fmt::format(
+      "{} {} -->\n{}\nEvery cell, with reasons and sources: [docs/matrix.md](docs/matrix.md). "
+      "How each is shown on a real VMM: [docs/conformance.md](docs/conformance.md).\n{}\n",
+      kBegin, kGenerator, GroupTable(matrix), kEnd);
 }
 
 std::string ReadIfThere(const fs::path& file) {
