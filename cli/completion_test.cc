@@ -74,7 +74,7 @@ TEST_F(Completion, OffersCommandsThenTheirOptions) {
 }
 
 TEST_F(Completion, OffersImagesWhereOneIsMeant) {
-  EXPECT_THAT(Offered({"image", "show", "t"}), UnorderedElementsAre("tiny", "tiny-disk"));
+  EXPECT_THAT(Offered({"image", "show", "t"}), UnorderedElementsAre("tiny", "tiny-disk", "tiny-generic"));
   EXPECT_THAT(Offered({"run", "--image", "d"}), ElementsAre("debian"));
 }
 
