@@ -12,15 +12,21 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 #include <system_error>
 
 namespace mayfly::internal {
 namespace {
+
+// Who holds the lock of those who start a daemon connects within about this time.
+constexpr Duration kStartTime = std::chrono::milliseconds(100);
 
 std::string ErrnoText(int error) { return std::generic_category().message(error); }
 
@@ -100,10 +106,12 @@ void Listener::Accept(PoolServer& pool) {
   if (refused) spare_.Reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
-// Takes the socket away unless somebody is about to come.
+// Takes the socket away unless somebody is about to come. Without its directory nobody finds it any more.
 bool Listener::LeaveIfNobodyComes() {
+  std::error_code unknown;
+  bool reachable = std::filesystem::exists(files_.directory, unknown) || unknown;
   std::optional<UniqueFd> lock = TryLockStart(files_);
-  if (!lock) return false;
+  if (!lock && reachable) return false;
   TakeAway();
   return true;
 }
@@ -128,7 +136,7 @@ std::string Listener::Serve(PoolServer& pool, Duration idle) {
     if (ready < 0 && errno != EINTR) throw HostLacks({.summary = "poll: " + ErrnoText(errno)});
     if (ready == 0 && pool.idle() && leave.Passed()) {
       if (LeaveIfNobodyComes()) return "idle";
-      leave = Deadline::After(idle);
+      leave = Deadline::After(std::max<Duration>(idle, kStartTime));
     }
     if (ready <= 0) continue;
     if (waiting[2].revents != 0) {

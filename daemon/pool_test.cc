@@ -231,6 +231,15 @@ TEST_F(DaemonTest, LeavesWhenItIsIdleWithoutATrace) {
   EXPECT_EQ(OpenLease()->Start({.argv = {"true"}})->Wait(Soon()), (ExitStatus{0, 0})) << "and another one comes";
 }
 
+TEST_F(DaemonTest, LeavesWhenItsDirectoryIsGone) {
+  Set("MAYFLY_POOL_IDLE", "0");
+  auto lease = OpenLease();
+  UniqueFd daemon = PidFd(lease->connection().daemon_pid());
+  fs::remove_all(runtime());
+  lease.reset();
+  EXPECT_TRUE(Readable(daemon.get())) << "nobody can reach it any more";
+}
+
 TEST_F(DaemonTest, StaysWhileALeaseIsHeld) {
   Set("MAYFLY_POOL_IDLE", "0");
   auto lease = OpenLease();
