@@ -35,7 +35,7 @@ class EmptyCache : public testing::Test {
 
 TEST_F(EmptyCache, ImagesAreListedBeforeTheyAreBuilt) {
   Outcome outcome = Run({"image", "list"});
-  EXPECT_THAT(outcome.out, AllOf(HasSubstr("debian     not built"), HasSubstr("tiny       not built")));
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("debian        not built"), HasSubstr("tiny          not built")));
   json list = json::parse(Run({"image", "list", "--json"}).out);
   EXPECT_THAT(Names(list), IsSupersetOf({"debian", "tiny", "tiny-disk"}));
   for (const json& image : list) EXPECT_FALSE(image.at("built").get<bool>());
