@@ -18,6 +18,7 @@
 #include <mayfly/internal/console_log.h>
 #include <mayfly/internal/files.h>
 #include <mayfly/internal/test_directory.h>
+#include <mayfly/internal/test_leftovers.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -52,22 +53,6 @@ struct RunOptions {
   std::vector<std::pair<std::string, std::string>> environment{};
   Duration timeout = std::chrono::seconds(60);
 };
-
-// The processes, but this one, whose command line or environment has `text`.
-inline std::vector<pid_t> ProcessesThatKnow(std::string_view text) {
-  std::vector<pid_t> found;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    std::string name = entry.path().filename();
-    if (name.find_first_not_of("0123456789") != std::string::npos || name == std::to_string(getpid())) continue;
-    std::string known;
-    for (const char* file : {"cmdline", "environ"}) {
-      std::ifstream stream(entry.path() / file, std::ios::binary);
-      known.append(std::istreambuf_iterator<char>(stream), {});
-    }
-    if (known.find(text) != std::string::npos) found.push_back(std::stoi(name));
-  }
-  return found;
-}
 
 class StartedMayfly {
  public:
@@ -110,25 +95,7 @@ class StartedMayfly {
   Outcome Wait() { return {process_->Wait(Deadline::After(Scaled(timeout_))), out(), err()}; }
 
   // What is left of it: processes, files, mounts, a line each. Gives those that are ending the time to.
-  std::string Leftovers() const {
-    std::string left;
-    Deadline deadline = Deadline::After(Scaled(std::chrono::seconds(20)));
-    for (std::vector<pid_t> alive = ProcessesThatKnow(runtime().string()); !alive.empty();
-         alive = ProcessesThatKnow(runtime().string())) {
-      internal::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, alive[0], 0)));
-      pollfd ended{pidfd.get(), POLLIN, 0};
-      if (pidfd && poll(&ended, 1, deadline.RemainingForPoll()) == 0) return "process " + std::to_string(alive[0]);
-    }
-    std::error_code none;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(runtime(), none)) {
-      left += entry.path().string() + "\n";
-    }
-    std::ifstream mounts("/proc/mounts");
-    for (std::string line; std::getline(mounts, line);) {
-      if (line.find(runtime()) != std::string::npos) left += line + "\n";
-    }
-    return left;
-  }
+  std::string Leftovers() const { return internal::LeftoversOf(runtime()); }
 
  private:
   internal::TestDirectory directory_;

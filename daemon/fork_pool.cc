@@ -5,9 +5,11 @@
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/guest_identity.h>
+#include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/template_store.h>
 #include <mayfly/snapshot.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -56,6 +58,7 @@ ReadyFork Ready(Machine& machine, const std::function<GuestIdentity()>& identity
   agent.FixUp(identity());
   MachineSpec spec = machine.spec();
   UniqueFd channel = agent.Release();
+  KillPoint("fork.ready", {.daemon = getpid(), .vmm = machine.Info().pid});
   return {
       .driver = machine.driver(), .spec = std::move(spec), .machine = machine.Release(), .agent = std::move(channel)};
 }
@@ -65,7 +68,9 @@ ReadyFork Restore(const fs::path& directory) {
   SnapshotInfo info = ReadSnapshot(directory);
   std::string name = fmt::format("{}-{}", info.spec.name, RandomDigits(4));
   std::unique_ptr<Machine> machine = FindDriver(info.driver).Create(SpecOfCopy(info, name), Sandbox::Create(name));
+  KillPoint("fork.created", {.daemon = getpid()});
   machine->Restore(directory);
+  KillPoint("fork.restored", {.daemon = getpid(), .vmm = machine->Info().pid});
   ReadyFork fork = Ready(*machine, [&] { return IdentityOfCopy(info, machine->spec()); });
   fork.in_use = std::move(in_use);
   return fork;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <mayfly/deadline.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/pool_connection.h>
 #include <mayfly/internal/pool_directory.h>
 #include <mayfly/sandbox.h>
@@ -51,8 +52,10 @@ int Main(const std::string& name, bool detached, unsigned idle_seconds) {
     Listener listener(directory, pool_name);
     PoolServer pool(log, HostBudget(HostBudget::FromEnvironment()), ForksKeptReady(/*in_daemon=*/true));
     log.Write("ready", {{"pid", getpid()}, {"version", MAYFLY_VERSION}});
+    KillPoint("daemon.listens", {.daemon = getpid()});
     Report(detached, "ready\n");
     std::string why = listener.Run(pool, std::chrono::seconds(idle_seconds));
+    KillPoint("daemon.leaves", {.daemon = getpid()});
     log.Write("leaving", {{"why", why}});
     pool.EndAll();
     log.Write("left");

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/pool_protocol.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -44,10 +46,17 @@ Session::~Session() {
   if (watches_) pool_.RemoveWatcher();
 }
 
+KillPointProcesses Session::Processes() const {
+  return {.test = peer_, .daemon = getpid(), .vmm = processes_.empty() ? -1 : processes_.begin()->second->pid()};
+}
+
 void Session::LetGo() {
+  KillPoint("lease.returned", Processes());
   for (auto& [id, process] : processes_) process->Signal(SIGKILL);  // all at once, then each is reaped
   processes_.clear();
+  KillPoint("lease.killed", Processes());
   sandbox_.reset();
+  KillPoint("lease.removed", Processes());
   in_use_.Reset();
   ticket_ = {};
 }
@@ -71,6 +80,7 @@ void Session::Run() {
       reply.body["error"] = ToJson(BadSpec({.summary = fmt::format("a pool request is malformed: {}", error.what())}));
     }
     socket_.Send(reply.body, reply.descriptors, Deadline::After(Scaled(kMessageTime)));
+    if (reply.then) KillPoint(*reply.then, Processes());
     handed_over_.clear();
   }
 }
@@ -139,9 +149,12 @@ void Session::RefuseSecondLease() const {
 Session::Reply Session::Open(Message& request) {
   RefuseSecondLease();
   Admit(request.body);
+  KillPoint("lease.admitted", Processes());
   sandbox_ = Sandbox::Create(request.body.at("name").get<std::string>());
+  KillPoint("lease.created", Processes());
   Opened({{"name", request.body.at("name")}, {"memory", request.body.at("memory")}, {"cpus", request.body.at("cpus")}});
-  return {.body = {{"directory", sandbox_->directory().string()}}};
+  KillPoint("lease.registered", Processes());
+  return {.body = {{"directory", sandbox_->directory().string()}}, .then = KillPointName("lease.handed-over")};
 }
 
 void Session::Opened(const json& what) {
@@ -174,6 +187,7 @@ Session::Reply Session::Booted(Message& request) {
 }
 
 Session::Reply Session::HandOver(ReadyFork fork, const std::string& from) {
+  KillPoint("fork.taken", {.test = peer_, .daemon = getpid(), .vmm = fork.machine.vmm->pid()});
   sandbox_ = std::move(fork.machine.sandbox);
   in_use_ = std::move(fork.in_use);
   Opened(
@@ -189,6 +203,8 @@ Session::Reply Session::HandOver(ReadyFork fork, const std::string& from) {
   for (const UniqueFd& descriptor : handed_over_) reply.descriptors.push_back(descriptor.get());
   handed_over_.push_back(std::move(fork.agent));
   processes_[next_process_++] = std::move(fork.machine.vmm);
+  KillPoint("fork.registered", Processes());
+  reply.then = KillPointName("fork.handed-over");
   return reply;
 }
 
@@ -201,6 +217,7 @@ Session::Reply Session::Start(Message& request) {
   options.grace = Duration::zero();  // the client waits for those that it ends; what it leaves behind is killed
   std::string program = options.argv.empty() ? "" : options.argv[0];
   auto process = std::make_unique<ChildProcess>(std::move(options));
+  KillPoint("process.created", {.test = peer_, .daemon = getpid(), .vmm = process->pid()});
   Reply reply{.body = {{"process", next_process_}, {"pid", process->pid()}}, .descriptors = {process->pidfd()}};
   {
     std::lock_guard lock(mutex_);
@@ -210,6 +227,8 @@ Session::Reply Session::Start(Message& request) {
   pool_.log().Write("process-started", {{"lease", id_}, {"pid", process->pid()}, {"program", program}});
   pool_.changes().Bump();
   processes_[next_process_++] = std::move(process);
+  KillPoint("process.registered", Processes());
+  reply.then = KillPointName("process.handed-over");
   return reply;
 }
 

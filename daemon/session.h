@@ -7,6 +7,7 @@
 #pragma once
 
 #include <mayfly/internal/child_process.h>
+#include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/message_socket.h>
 #include <mayfly/sandbox.h>
 
@@ -41,7 +42,8 @@ class Session {
   struct Operation;
   struct Reply {
     nlohmann::json body = nlohmann::json::object();
-    std::vector<int> descriptors{};  // owned by the session
+    std::vector<int> descriptors{};       // owned by the session
+    std::optional<KillPointName> then{};  // passed when it is sent
   };
 
   void Greet();
@@ -74,6 +76,7 @@ class Session {
   void RefuseSecondLease() const;
   void Opened(const nlohmann::json& what);
   void LetGo();
+  KillPointProcesses Processes() const;
 
   Admission::Ticket ticket_;  // before what it was given for, so that it ends last
   std::optional<Sandbox> sandbox_;

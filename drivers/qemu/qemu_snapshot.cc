@@ -266,13 +266,14 @@ QemuMachine::QemuMachine(const json& record, ReleasedMachine&& machine, UniqueFd
   start_.memory = {static_cast<MemoryKind>(record.at("memory").get<int>()),
                    record.at("memory_directory").get<std::string>()};
   slots_.assign(machine_.type->hotplug_slots, "");
+  // Before the process is watched, which may be dead by now: that is what its state is then.
+  SetStatus({MachineState::kRunning, fmt::format("{} was taken over", qemu_.Text()), record.at("paused").get<bool>()});
   process_ =
       std::make_unique<QemuProcess>(QemuProcess::Running{.child = std::move(machine.vmm),
                                                          .qmp = std::move(machine.descriptors.at(0)),
                                                          .qmp_received = record.at("received").get<std::string>(),
                                                          .agent = std::move(agent)},
                                     ProcessOptions());
-  SetStatus({MachineState::kRunning, fmt::format("{} was taken over", qemu_.Text()), record.at("paused").get<bool>()});
 }
 
 }  // namespace mayfly::internal

@@ -162,14 +162,16 @@ void Vm::Impl::Save(const fs::path& directory) {
 }
 
 void Vm::Impl::AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing) {
-  // The state is asked besides the event, because the event of the machine's death may have come before `from`.
   auto over = [](const Event& event) {
     if (event.name == "panic" || event.name == "GUEST_PANICKED") return true;
     return event.source == "mayfly" && event.name == "state" &&
            (event.detail.starts_with("Ready") || event.detail.starts_with("Stopped") ||
             event.detail.starts_with("Failed"));
   };
-  std::optional<Event> event = machine_->timeline().WaitFor(over, deadline, from);
+  // The state is asked besides the event: a machine that was handed over may have died before `from`.
+  bool down = IsDown(machine_->status());
+  std::optional<Event> event = machine_->timeline().WaitFor(over, down ? Deadline::After({}) : deadline, from);
+  if (down && !event) event = Event{.source = "mayfly", .name = "state"};
   if (machine_->status().state == MachineState::kReady && event && event->source == "mayfly") return;
   ThrowNotReady(event, began, doing);
 }

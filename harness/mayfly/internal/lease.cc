@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/pool_protocol.h>
 #include <poll.h>
 #include <unistd.h>
@@ -97,6 +98,7 @@ std::shared_ptr<Lease> Lease::Open(const LeaseRequest& request) {
 
 Lease::Lease(std::unique_ptr<PoolConnection> connection, const LeaseRequest& request)
     : connection_(std::move(connection)) {
+  KillPoint("lease.connected", {.test = getpid(), .daemon = connection_->daemon_pid()});
   Message reply = connection_->Call(OpenMessage(request), {}, Deadline::Never(), [&](const nlohmann::json& waiting) {
     (request.on_wait ? request.on_wait : SayOnStandardError)(waiting.value("text", ""));
   });
@@ -132,6 +134,8 @@ Lease::Fork Lease::ForkOf(std::unique_ptr<PoolConnection> connection, Message re
                         .vmm = std::make_unique<LeasedProcess>(lease, reply.body, std::move(reply.descriptors[0]),
                                                                Duration::zero())},
             .agent = std::move(reply.descriptors[1])};
+  KillPoint("fork.adopted",
+            {.test = getpid(), .daemon = lease->connection().daemon_pid(), .vmm = reply.body.at("pid").get<pid_t>()});
   for (size_t i = 2; i < reply.descriptors.size(); ++i) {
     fork.machine.descriptors.push_back(std::move(reply.descriptors[i]));
   }
@@ -139,6 +143,7 @@ Lease::Fork Lease::ForkOf(std::unique_ptr<PoolConnection> connection, Message re
 }
 
 Lease::~Lease() {
+  KillPoint("lease.returns", {.test = getpid(), .daemon = connection_->daemon_pid()});
   try {
     connection_->Call({{"op", "close"}}, {}, Deadline::After(Scaled(std::chrono::seconds(10))));
   } catch (const Error&) {

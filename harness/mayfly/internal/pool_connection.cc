@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/pool_directory.h>
 #include <mayfly/internal/pool_protocol.h>
 #include <mayfly/sandbox.h>
@@ -126,6 +127,7 @@ void StartDaemon(const fs::path& program, const PoolFiles& files, const UniqueFd
   if (error != 0) throw HostLacks({.summary = fmt::format("cannot start {}: {}", path, ErrnoText(error))});
   while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
   }
+  KillPoint("daemon.started", {.test = getpid()});
   std::string words = ReadAll(reader.get(), Deadline::After(Scaled(kStart)));
   if (words == "ready\n") return;
   throw HostLacks({.summary = "mayflyd could not start",

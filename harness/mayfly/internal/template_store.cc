@@ -5,6 +5,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/entry_manifest.h>
 #include <mayfly/internal/files.h>
+#include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/pool_protocol.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -173,7 +174,9 @@ fs::path TemplateStore::Build(const TemplateRequest& request) const try {
     }
     const fs::path& place;
   } cleanup{place};
+  KillPoint("template.begun", {.test = getpid()});
   BuiltTemplate built = request.build(place);
+  KillPoint("template.built", {.test = getpid()});
   fs::path directory = built.same_as;
   if (directory.empty()) {
     fs::path snapshot = place / "snapshot";
@@ -186,9 +189,11 @@ fs::path TemplateStore::Build(const TemplateRequest& request) const try {
   // Before the template is in its place: killed in between, this leaves a name without a template, which is built
   // again, and no template without a name, which would be found by nobody.
   WriteIndex(IndexFile(request), {{"template", directory.filename().native()}, {"files", files}});
+  KillPoint("template.named", {.test = getpid()});
   if (built.same_as.empty() && rename((place / "snapshot").c_str(), directory.c_str()) != 0) {
     ThrowFileError("write", directory, errno);
   }
+  KillPoint("template.placed", {.test = getpid()});
   return directory;
 } catch (const fs::filesystem_error& error) {
   ThrowFileError("write", error.path1(), error.code().value());
