@@ -144,6 +144,8 @@ REFUSAL_FOR(kLifecycleDelete, "a machine that was never booted leaves nothing ei
 SCENARIO_FOR(kLifecyclePowerButton, "a guest that listens to the button hears it") {
   Vm& vm = Boot();
   Out(vm, kListen);
+  // acpid leaves for the background first and opens the button then.
+  vm.WaitUntilSucceeds("ls -l /proc/$(pidof acpid)/fd | grep /dev/input/event", Scaled(kSoon));
   vm.machine().PowerButton();
   vm.WaitForConsole("button-pressed", Scaled(kSoon));
   EXPECT_THAT(vm.Exec("true"), Succeeds()) << "what it does then is its own affair";
