@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/agent_process.h>
+#include <mayfly/internal/error_of_fixture.h>
 #include <mayfly/internal/files.h>
 #include <mayfly/internal/test_directory.h>
 #include <mayfly/vm.h>
@@ -22,21 +23,11 @@ namespace mayfly {
 namespace {
 
 namespace fs = std::filesystem;
+using internal::ErrorOf;
 using internal::WriteWholeFile;
 using literals::operator""_KiB;
 using testing::AllOf;
 using testing::HasSubstr;
-
-template <typename ErrorType, typename Function>
-std::string ErrorOf(Function function) {
-  try {
-    function();
-  } catch (const ErrorType& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 class AgentFiles : public testing::Test {
  protected:

@@ -18,30 +18,18 @@
 #include <gtest/gtest.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/agent_process.h>
+#include <mayfly/internal/error_of_fixture.h>
 
 namespace mayfly {
 namespace {
 
 using internal::AgentProcess;
+using internal::ErrorOf;
 using internal::UniqueFd;
 using literals::operator""_KiB;
 using testing::AllOf;
 using testing::HasSubstr;
 using namespace std::chrono_literals;
-
-template <typename ErrorType, typename Function>
-std::string ErrorOf(Function function) {
-  try {
-    function();
-  } catch (const ErrorType& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another error: " << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 uint64_t ResidentKiB(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{}/status", pid));
