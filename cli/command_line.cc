@@ -126,6 +126,7 @@ int Mayfly(const std::vector<std::string>& arguments) {
   AddDoctor(app, chosen);
   AddPool(app, chosen);
   AddMatrix(app, chosen);
+  AddConformance(app, chosen);
   AddGc(app, chosen);
   AddCompletion(app, chosen);
 

@@ -32,6 +32,7 @@ void AddDoctor(CLI::App& app, Action& chosen);
 void AddGc(CLI::App& app, Action& chosen);
 void AddPool(CLI::App& app, Action& chosen);
 void AddMatrix(CLI::App& app, Action& chosen);
+void AddConformance(CLI::App& app, Action& chosen);
 void AddCompletion(CLI::App& app, Action& chosen);
 
 }  // namespace mayfly::cli

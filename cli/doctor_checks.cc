@@ -64,18 +64,6 @@ HostCheck Guarded(const std::string& name, const std::function<HostCheck()>& che
   }
 }
 
-std::string SystemName() {
-  std::ifstream file("/etc/os-release");
-  constexpr std::string_view kKey = "PRETTY_NAME=";
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(kKey)) continue;
-    std::string name = line.substr(kKey.size());
-    std::erase(name, '"');
-    return name;
-  }
-  return "unknown system";
-}
-
 HostCheck HostFacts() {
   utsname kernel{};
   uname(&kernel);
@@ -281,6 +269,18 @@ void AddMatrix(const std::string& name, internal::ProbeReports reports, Diagnosi
 }
 
 }  // namespace
+
+std::string SystemName() {
+  std::ifstream file("/etc/os-release");
+  constexpr std::string_view kKey = "PRETTY_NAME=";
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(kKey)) continue;
+    std::string name = line.substr(kKey.size());
+    std::erase(name, '"');
+    return name;
+  }
+  return "unknown system";
+}
 
 Diagnosis Diagnose(const std::string& driver) {
   Diagnosis diagnosis;

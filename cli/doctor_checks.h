@@ -25,4 +25,7 @@ struct Diagnosis {
 // `driver`: look at this one only; empty: at all. Throws BadSpec when there is none of that name.
 Diagnosis Diagnose(const std::string& driver);
 
+// "Debian GNU/Linux 12 (bookworm)".
+std::string SystemName();
+
 }  // namespace mayfly::cli

@@ -83,6 +83,7 @@ class CellTest : public testing::Test {
       return;
     }
     ScenarioRun run = RunToJudge(*scenario);
+    RecordFacts(*scenario);
     if (internal::IsRefused(status)) run.harm = scenario->Harm();
     Tell(Judge(status, entry_.capability, entry_.kind, run));
   }
@@ -91,14 +92,21 @@ class CellTest : public testing::Test {
   void RunSupported(Scenario& scenario) {
     try {
       scenario.Run();
+      RecordFacts(scenario);
     } catch (const HostLacks& error) {
+      RecordFacts(scenario);
       Tell({scenario.began() ? Outcome::kFail : Outcome::kNotVerified, error.what()});
       return;
     } catch (...) {
+      RecordFacts(scenario);
       Tell({Outcome::kFail, ""});
       throw;
     }
     Tell({HasFailure() ? Outcome::kFail : Outcome::kPass, ""});
+  }
+
+  static void RecordFacts(const Scenario& scenario) {
+    for (const auto& [name, fact] : scenario.facts()) RecordProperty("mayfly_" + name, fact);
   }
 
   std::string Lacks(CellStatus status) const {
@@ -118,6 +126,7 @@ class CellTest : public testing::Test {
   void Tell(const Verdict& verdict) {
     RecordProperty("mayfly_outcome", std::string(ToString(verdict.outcome)));
     if (verdict.outcome == Outcome::kNotVerified) GTEST_SKIP() << "not verified here: " << verdict.text;
+    if (verdict.outcome != Outcome::kFail && !verdict.text.empty()) RecordProperty("mayfly_reason", verdict.text);
     if (Fails(verdict.outcome, IsStrict())) {
       if (!verdict.text.empty()) ADD_FAILURE_AT(entry_.file, entry_.line) << verdict.text;
     } else if (verdict.outcome != Outcome::kPass) {
@@ -129,6 +138,12 @@ class CellTest : public testing::Test {
   const std::string driver_;
   const ScenarioEntry& entry_;
 };
+
+// Where all of a capability is refused, the claim shows that; how it is refused in part says nothing.
+bool HasTest(const Matrix& matrix, const std::string& driver, const ScenarioEntry& entry) {
+  CellStatus status = matrix.Find(mayfly::ToString(entry.capability))->cells.at(driver).status;
+  return !internal::IsRefused(status) || entry.kind == ScenarioKind::kClaim;
+}
 
 bool IsLinked(const std::string& driver) {
   const std::vector<Driver*>& all = AllDrivers();
@@ -179,9 +194,31 @@ std::vector<std::string> FaultsBetween(const Matrix& matrix, const std::vector<S
   return faults;
 }
 
-void RegisterCells(const Matrix& matrix) {
+void RequireNoFaults(const Matrix& matrix) {
   std::vector<std::string> faults = FaultsBetween(matrix, AllScenarios());
   if (!faults.empty()) throw BadSpec({.summary = faults.front(), .notes = {faults.begin() + 1, faults.end()}});
+}
+
+nlohmann::ordered_json ListCells(const Matrix& matrix) {
+  RequireNoFaults(matrix);
+  auto all = nlohmann::ordered_json::array();
+  for (const internal::MatrixDriver& driver : matrix.drivers) {
+    for (const ScenarioEntry& entry : AllScenarios()) {
+      if (!HasTest(matrix, driver.id, entry)) continue;
+      std::string_view capability = mayfly::ToString(entry.capability);
+      all.push_back({{"test", fmt::format("conformance.{}.{}.{}", driver.id, capability, entry.Case())},
+                     {"driver", driver.id},
+                     {"capability", capability},
+                     {"claim", entry.claim},
+                     {"kind", entry.kind == ScenarioKind::kClaim ? "claim" : "refusal"},
+                     {"needs", entry.needs}});
+    }
+  }
+  return all;
+}
+
+void RegisterCells(const Matrix& matrix) {
+  RequireNoFaults(matrix);
   static const Matrix& kept = *new Matrix(matrix);  // the tests outlive the caller's
   for (const internal::MatrixDriver& driver : kept.drivers) {
     const std::string suite = "conformance." + driver.id;
@@ -191,9 +228,7 @@ void RegisterCells(const Matrix& matrix) {
       continue;
     }
     for (const ScenarioEntry& entry : AllScenarios()) {
-      CellStatus status = kept.Find(mayfly::ToString(entry.capability))->cells.at(driver.id).status;
-      // The claim shows that it is refused; how it is refused in part says nothing then.
-      if (internal::IsRefused(status) && entry.kind == ScenarioKind::kRefusal) continue;
+      if (!HasTest(kept, driver.id, entry)) continue;
       std::string test = fmt::format("{}.{}", mayfly::ToString(entry.capability), entry.Case());
       testing::RegisterTest(suite.c_str(), test.c_str(), nullptr, nullptr, entry.file, entry.line,
                             [&driver, &entry]() -> testing::Test* { return new CellTest(kept, driver.id, entry); });

@@ -5,11 +5,15 @@
 // what the cell needs; it fails as outcome.h says. The outcome is in the report as property mayfly_outcome. A backend
 // of the matrix that is not in this build has one test, conformance.<driver>.all, that skips and says why.
 //
+// Also there: mayfly_reason, and of the first VM that it booted mayfly_vmm, mayfly_machine, mayfly_accelerator and
+// mayfly_image.
+//
 // MAYFLY_CONFORMANCE_STRICT=1 lets an unexpected pass fail.
 #pragma once
 
 #include <mayfly/internal/matrix.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -23,5 +27,9 @@ std::vector<std::string> FaultsBetween(const internal::Matrix& matrix, const std
 
 // Registers the tests of all backends. Throws BadSpec with all faults. Before RunAllTests.
 void RegisterCells(const internal::Matrix& matrix);
+
+// What `mayfly conformance` asks for by --list-cases: each scenario with each backend of the matrix, in the build or
+// not, as JSON. Throws BadSpec as RegisterCells.
+nlohmann::ordered_json ListCells(const internal::Matrix& matrix);
 
 }  // namespace mayfly::conformance

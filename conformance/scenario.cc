@@ -44,6 +44,13 @@ Vm& Scenario::Boot(MachineSpec spec) {
   Vm& vm = Create(std::move(spec));
   internal::RunningTest::Get().Enter("boot");
   vm.Boot();
+  if (!began_) {
+    MachineInfo info = vm.machine().Info();
+    facts_ = {{"vmm", info.vmm},
+              {"machine", info.machine},
+              {"accelerator", info.accelerator},
+              {"image", vm.machine().spec().image}};
+  }
   began_ = true;
   internal::RunningTest::Get().Enter("test");
   return vm;

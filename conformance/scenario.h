@@ -30,6 +30,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,6 +63,8 @@ class Scenario {
   std::optional<std::string> Harm();
   // Whether a VM was ready. What the host lacks is told before that; later, HostLacks is a failure as any other.
   bool began() const { return began_; }
+  // Of the first VM that was ready: "vmm", "machine", "accelerator", "image" with its hash.
+  const std::map<std::string, std::string>& facts() const { return facts_; }
 
  protected:
   // A VM with the backend of this cell. Each lives until the scenario ends, or Destroy.
@@ -80,6 +83,7 @@ class Scenario {
   std::string driver_{};
   Capability capability_{};
   bool began_ = false;
+  std::map<std::string, std::string> facts_{};
   std::vector<std::unique_ptr<Vm>> vms_{};
   std::filesystem::path directory_{};
 };
