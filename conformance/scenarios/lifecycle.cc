@@ -20,7 +20,7 @@ SCENARIO_FOR(kLifecycleBoot, "a guest boots from kernel and initramfs with the w
   Vm& vm = Boot({.boot = {.command_line = "conformance.word=blue"}});
   EXPECT_THAT(vm.Exec("uname -s"), Prints("Linux\n"));
   EXPECT_THAT(vm.Exec("cat /proc/cmdline"), Prints(HasSubstr(" conformance.word=blue")));
-  EXPECT_THAT(vm.console(), HasSubstr("VMRS_READY"));
+  vm.WaitForConsole("VMRS_READY", Scaled(kSoon));
 }
 
 REFUSAL_FOR(kLifecycleBoot, "a file that is no kernel is refused before anything runs") {

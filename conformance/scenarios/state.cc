@@ -47,7 +47,10 @@ SCENARIO_FOR(kStateSnapshot, "a saved machine is a directory, and the guest goes
 
 SCENARIO_FOR(kStateRestore, "a restored guest has its processes and what it had not synced, and nothing of later") {
   Vm& vm = Boot({.disks = {{.id = "data", .size = 16_MiB}}});
-  Out(vm, "n=0; (while true; do n=$((n + 1)); echo $n > /run/n; sleep 0.1; done) >/dev/null 2>&1 & echo $! > /run/pid");
+  // By renaming, so that nobody reads the file when it is empty.
+  Out(vm,
+      "n=0; (while true; do n=$((n + 1)); echo $n > /run/new; mv /run/new /run/n; sleep 0.1; done) >/dev/null 2>&1 & "
+      "echo $! > /run/pid");
   // Keeps the disk open, so that what was written to it stays in the guest's page cache.
   Out(vm, "(exec 3<>/dev/vda; echo blue >&3; touch /run/written; sleep 600) >/dev/null 2>&1 &");
   for (const char* file : {"/run/n", "/run/written"}) vm.WaitForFile(file, Scaled(kSoon));
