@@ -1,4 +1,5 @@
-// The spread of single iterations, which Google Benchmark averages away: counters p50_ms, p90_ms, min_ms and max_ms.
+// The spread of single iterations, which Google Benchmark averages away: counters p50_ms, p90_ms, p99_ms, min_ms and
+// max_ms.
 //
 //   Latency latency(state);
 //   for (auto _ : state) latency.Time([&] { … });
@@ -28,6 +29,7 @@ class Latency {
     };
     state_.counters["p50_ms"] = at(0.5);
     state_.counters["p90_ms"] = at(0.9);
+    state_.counters["p99_ms"] = at(0.99);
     state_.counters["min_ms"] = times_.front();
     state_.counters["max_ms"] = times_.back();
   }

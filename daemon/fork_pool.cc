@@ -51,11 +51,21 @@ std::string TitleOf(const ForkKind& kind) {
   return fmt::format("{} (booted: it cannot be copied)", image.empty() ? "vm" : image);
 }
 
+// The first process that a restored guest starts takes tens of milliseconds under software emulation, whose VMM has to
+// translate the kernel's code for that again. Better now than when a test waits for it.
+void StartSomething(Agent& agent) {
+  try {
+    agent.Exec({"true"});
+  } catch (const GuestFailed&) {  // a guest without such a program is ready all the same
+  }
+}
+
 // Waits for the guest of a machine that runs and takes the machine for who asks next.
-ReadyFork Ready(Machine& machine, const std::function<GuestIdentity()>& identity) {
+ReadyFork Ready(Machine& machine, const std::function<GuestIdentity()>& identity, bool ahead) {
   Agent agent(machine.ConnectAgent(), machine.timeline(), {.name = machine.name(), .transcript = {}});
   agent.WaitForHello(Deadline::After(Scaled(kAnswerTime)));
   agent.FixUp(identity());
+  if (ahead) StartSomething(agent);
   MachineSpec spec = machine.spec();
   UniqueFd channel = agent.Release();
   KillPoint("fork.ready", {.daemon = getpid(), .vmm = machine.Info().pid});
@@ -63,7 +73,7 @@ ReadyFork Ready(Machine& machine, const std::function<GuestIdentity()>& identity
       .driver = machine.driver(), .spec = std::move(spec), .machine = machine.Release(), .agent = std::move(channel)};
 }
 
-ReadyFork Restore(const fs::path& directory) {
+ReadyFork Restore(const fs::path& directory, bool ahead) {
   UniqueFd in_use = TemplateStore::Use(directory);
   SnapshotInfo info = ReadSnapshot(directory);
   std::string name = fmt::format("{}-{}", info.spec.name, RandomDigits(4));
@@ -71,7 +81,7 @@ ReadyFork Restore(const fs::path& directory) {
   KillPoint("fork.created", {.daemon = getpid()});
   machine->Restore(directory);
   KillPoint("fork.restored", {.daemon = getpid(), .vmm = machine->Info().pid});
-  ReadyFork fork = Ready(*machine, [&] { return IdentityOfCopy(info, machine->spec()); });
+  ReadyFork fork = Ready(*machine, [&] { return IdentityOfCopy(info, machine->spec()); }, ahead);
   fork.in_use = std::move(in_use);
   return fork;
 }
@@ -81,12 +91,14 @@ ReadyFork Boot(const ForkKind& kind) {
   spec.name = fmt::format("{}-{}", spec.image.empty() ? "vm" : spec.image, RandomDigits(4));
   std::unique_ptr<Machine> machine = FindDriver(kind.driver).Create(spec, Sandbox::Create(spec.name));
   machine->Boot();
-  return Ready(*machine, [&] { return GuestIdentity{.hostname = spec.name}; });
+  return Ready(*machine, [&] { return GuestIdentity{.hostname = spec.name}; }, /*ahead=*/true);
 }
 
 }  // namespace
 
-ReadyFork MakeFork(const ForkKind& kind) { return kind.booted() ? Boot(kind) : Restore(kind.directory); }
+ReadyFork MakeFork(const ForkKind& kind, bool ahead) {
+  return kind.booted() ? Boot(kind) : Restore(kind.directory, ahead);
+}
 
 size_t ForksKeptReady(bool in_daemon) {
   const char* given = std::getenv("MAYFLY_POOL_WARM");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
@@ -157,7 +169,7 @@ ReadyFork ForkPool::Take(const ForkKind& kind) {
     ~Release() { restores.release(); }
     std::counting_semaphore<>& restores;
   } release{restores_};
-  return MakeFork(kind);
+  return MakeFork(kind, /*ahead=*/false);
 }
 
 std::optional<ForkKind> ForkPool::NextToFill() {
@@ -191,7 +203,7 @@ void ForkPool::Refill() {
     std::string failure;
     restores_.acquire();
     try {
-      made = Warm{.fork = MakeFork(*kind), .suspended = Suspended()};
+      made = Warm{.fork = MakeFork(*kind, /*ahead=*/true), .suspended = Suspended()};
     } catch (const std::exception& error) {
       failure = error.what();
       log_.Write("no-warm-fork", {{"template", TitleOf(*kind)}, {"error", failure}});

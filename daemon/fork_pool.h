@@ -54,8 +54,8 @@ struct ForkKind {
 };
 
 // Restores a copy of the template, or boots, and waits until the machine is ready. Throws what Driver::Create,
-// Machine::Restore, Machine::Boot and the agent throw.
-ReadyFork MakeFork(const ForkKind& kind);
+// Machine::Restore, Machine::Boot and the agent throw. `ahead`: nobody waits for it yet, so it is also made warm.
+ReadyFork MakeFork(const ForkKind& kind, bool ahead);
 
 // $MAYFLY_POOL_WARM: how many forks of a template wait for the next leases; by default 2 in mayflyd, none in a test
 // process (MAYFLY_POOL=off). Throws BadSpec for what is no number from 0 to 64.

@@ -1,0 +1,120 @@
+// Forks: the lease of one that the pool has ready, and one that is restored when it is asked for, up to the first
+// command answered; and the clone of a disk.
+#include <benchmark/benchmark.h>
+#include <mayfly/internal/disk_image.h>
+#include <mayfly/internal/lease.h>
+#include <mayfly/internal/pool_connection.h>
+#include <mayfly/internal/test_directory.h>
+#include <mayfly/vm.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+
+#include "bench/latency.h"
+
+namespace mayfly::bench {
+namespace {
+
+using literals::operator""_MiB;
+using literals::operator""_GiB;
+
+void UsePool(const char* mode) {
+  setenv("MAYFLY_POOL", mode, 1);  // NOLINT(concurrency-mt-unsafe): one thread
+}
+
+// The template of the fork that was leased last; returns when the pool has one ready again.
+std::filesystem::path AwaitWarm() {
+  std::unique_ptr<internal::PoolConnection> pool = internal::PoolConnection::Open();
+  while (true) {
+    nlohmann::json forks = pool->Call({{"op", "status"}}).body.at("forks");
+    const nlohmann::json& newest = forks.at("templates").at(0);
+    if (newest.at("warm").get<int>() >= 2) return newest.at("directory").get<std::string>();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+MachineSpec Spec(MachineKind machine, Bytes memory) { return {.memory = memory, .machine = machine}; }
+
+void BM_WarmLease(benchmark::State& state) {
+  UsePool("on");
+  {
+    Vm first = Vm::Fork(Spec(MachineKind::kMicro, 128_MiB));
+  }
+  Latency latency(state);
+  for (auto _ : state) {
+    std::filesystem::path from = AwaitWarm();
+    std::optional<internal::Lease::Fork> fork;
+    latency.Time([&] { fork = internal::Lease::OpenFork(from); });
+  }
+}
+BENCHMARK(BM_WarmLease)->Unit(benchmark::kMillisecond)->Iterations(60);
+
+void BM_WarmForkToFirstExec(benchmark::State& state) {
+  UsePool("on");
+  MachineSpec spec = Spec(MachineKind::kMicro, 128_MiB);
+  {
+    Vm first = Vm::Fork(spec);
+  }
+  Latency latency(state);
+  for (auto _ : state) {
+    AwaitWarm();
+    std::optional<Vm> vm;
+    latency.Time([&] {
+      vm.emplace(Vm::Fork(spec));
+      vm->Exec({"true"}).OrThrow();
+    });
+  }
+}
+BENCHMARK(BM_WarmForkToFirstExec)->Unit(benchmark::kMillisecond)->Iterations(40);
+
+// To the first answer: the guest's agent has been told its clock, random numbers and names.
+void BM_ColdFork(benchmark::State& state, MachineKind machine, Bytes memory) {
+  UsePool("off");
+  MachineSpec spec = Spec(machine, memory);
+  {
+    Vm first = Vm::Fork(spec);
+  }
+  Latency latency(state);
+  for (auto _ : state) {
+    std::optional<Vm> vm;
+    latency.Time([&] { vm.emplace(Vm::Fork(spec)); });
+  }
+}
+BENCHMARK_CAPTURE(BM_ColdFork, micro, MachineKind::kMicro, 128_MiB)
+    ->Name("BM_ColdForkMicro")
+    ->Unit(benchmark::kMillisecond)
+    ->Iterations(20);
+BENCHMARK_CAPTURE(BM_ColdFork, micro_4g, MachineKind::kMicro, 4_GiB)
+    ->Name("BM_ColdForkMicro4GiB")
+    ->Unit(benchmark::kMillisecond)
+    ->Iterations(20);
+BENCHMARK_CAPTURE(BM_ColdFork, pc, MachineKind::kPc, 128_MiB)
+    ->Name("BM_ColdForkPc")
+    ->Unit(benchmark::kMillisecond)
+    ->Iterations(20);
+
+void BM_CloneDisk(benchmark::State& state, Bytes size) {
+  internal::TestDirectory directory;
+  std::filesystem::path image = directory / "image.raw";
+  std::ofstream(image) << "image";
+  std::filesystem::resize_file(image, size.count());
+  Disk disk{.id = "data", .path = image.string()};
+  Latency latency(state);
+  int number = 0;
+  for (auto _ : state) {
+    std::filesystem::path place = directory / std::to_string(number++);
+    std::filesystem::create_directory(place);
+    latency.Time([&] { benchmark::DoNotOptimize(internal::PrepareDisk(disk, place)); });
+  }
+}
+BENCHMARK_CAPTURE(BM_CloneDisk, small, 1_GiB)->Name("BM_Clone1GiB")->Unit(benchmark::kMillisecond)->Iterations(100);
+BENCHMARK_CAPTURE(BM_CloneDisk, large, 10_GiB)->Name("BM_Clone10GiB")->Unit(benchmark::kMillisecond)->Iterations(100);
+
+}  // namespace
+}  // namespace mayfly::bench
