@@ -10,6 +10,7 @@
 #include <sys/un.h>
 
 #include <csignal>
+#include <functional>
 #include <future>
 #include <set>
 
@@ -371,12 +372,25 @@ TEST_F(DaemonTest, TakesOverASocketThatADeadOneLeft) {
   EXPECT_NE(PoolConnection::Open()->daemon_pid(), first);
 }
 
+// No file tells who the daemon is: a lock and the socket do, which a dead one cannot hold.
+TEST_F(DaemonTest, FilesWithItsNumberMeanNothing) {
+  for (const char* extension : {".start", ".out", ".log", ".pid"}) {
+    std::ofstream(runtime() / (PoolName() + extension)) << getpid() << "\n";
+  }
+  EXPECT_NE(PoolConnection::Open()->daemon_pid(), getpid());
+  fs::remove(runtime() / (PoolName() + ".pid"));
+}
+
 TEST_F(DaemonTest, SaysWhatIsInTheWayOfItsSocket) {
   fs::path socket = runtime() / (PoolName() + ".sock");
-  std::ofstream(socket) << "x";
-  EXPECT_THAT(ErrorOf([] { PoolConnection::Open(); }), HasSubstr(".sock is in the way: it is no socket"));
-  EXPECT_EQ(Slurp(socket), "x");
-  fs::remove(socket);
+  const std::function<void()> squatters[] = {[&] { std::ofstream(socket) << "x"; },
+                                             [&] { fs::create_directory(socket); },
+                                             [&] { fs::create_symlink("/nowhere", socket); }};
+  for (const auto& squat : squatters) {
+    squat();
+    EXPECT_THAT(ErrorOf([] { PoolConnection::Open(); }), HasSubstr(".sock is in the way: it is no socket"));
+    EXPECT_TRUE(fs::remove(socket)) << "it was somebody's";
+  }
 }
 
 TEST_F(DaemonTest, SaysWhyItCannotStart) {

@@ -187,8 +187,13 @@ void QemuMachine::Restore(const fs::path& directory) {
     fs::remove(console_path(), ignored);
     CopyDiskFile(directory / kSnapshotConsole, console_path());
   }
-  Launch(std::move(start), "restoring");
-  AwaitRestored(Deadline::After(Scaled(seconds(60))));
+  try {
+    Launch(std::move(start), "restoring");
+    AwaitRestored(Deadline::After(Scaled(seconds(60))));
+  } catch (Error& error) {
+    error.AddNote(fmt::format("it was to go on from {}", directory.string()));
+    throw;
+  }
 }
 
 void QemuMachine::AwaitRestored(Deadline deadline) {

@@ -43,6 +43,8 @@ constexpr std::array kRows = {
              "MAYFLY_ACCEL=tcg uses software emulation"},
     WordsRow{"failed to initialize kvm", Fault::kHost, "KVM cannot be used",
              "MAYFLY_ACCEL=tcg uses software emulation"},
+    WordsRow{"load of migration failed", Fault::kHost, "its saved state cannot be read",
+             "MAYFLY_VERIFY=1 compares templates with their checksums and builds damaged ones again"},
     WordsRow{"Permission denied", Fault::kHost, "QEMU may not open one of its files", ""},
 };
 

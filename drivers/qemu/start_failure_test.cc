@@ -43,6 +43,7 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"Memory", "qemu: cannot set up guest memory 'ram': Cannot allocate memory", "HostLacks", "less memory"},
         Row{"HugePages", "qemu: unable to map backing store for guest RAM: Cannot allocate memory", "HostLacks",
             "vm.nr_hugepages"},
+        Row{"State", "qemu: load of migration failed: Input/output error", "HostLacks", "MAYFLY_VERIFY=1"},
         Row{"Unknown", "qemu: -frob: invalid option", "VmmDied", "/vm/vmm.log"}),
     [](const auto& row) { return row.param.name; });
 

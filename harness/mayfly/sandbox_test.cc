@@ -83,6 +83,22 @@ TEST_F(SandboxTest, RefusesARuntimeDirectoryThatLeavesNoRoomForSockets) {
   }
 }
 
+TEST_F(SandboxTest, WithoutARuntimeDirectoryOfTheSessionItIsInTheTemporaryOne) {
+  unsetenv("MAYFLY_RUNTIME_DIR");      // NOLINT(concurrency-mt-unsafe): one thread
+  setenv("TMPDIR", root_.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): one thread
+  std::string usual = "/mayfly-" + std::to_string(getuid());
+  for (const char* session : {"", "/no/such/session"}) {  // the second is what sudo leaves
+    setenv("XDG_RUNTIME_DIR", session, 1);                // NOLINT(concurrency-mt-unsafe): one thread
+    EXPECT_EQ(RuntimeDirectory(), root_.string() + usual);
+  }
+  unsetenv("XDG_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): one thread
+  EXPECT_EQ(RuntimeDirectory(), root_.string() + usual);
+  setenv("XDG_RUNTIME_DIR", root_.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): one thread
+  EXPECT_EQ(RuntimeDirectory(), root_ / "mayfly");
+  unsetenv("XDG_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): one thread
+  unsetenv("TMPDIR");           // NOLINT(concurrency-mt-unsafe): one thread
+}
+
 TEST_F(SandboxTest, TellsThatTheFileSystemOfTheRuntimeDirectoryIsFull) {
   internal::SmallFileSystem full("64k,nr_inodes=2");  // its root and the filler
   if (!full.mounted()) GTEST_SKIP() << internal::SmallFileSystem::kWhyNot;

@@ -8,6 +8,7 @@
 #include <mayfly/internal/qcow2.h>
 #include <mayfly/internal/unique_fd.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,6 +80,23 @@ Bytes VirtualSize(const std::string& id, const fs::path& path, DiskFormat format
 [[noreturn]] void ThrowWouldShrink(const std::string& id, const fs::path& path, Bytes is, Bytes wanted) {
   throw BadSpec({.summary = fmt::format("disk '{}': size: \"{}\" is less than the {} of {}; a disk can only grow", id,
                                         ToString(wanted), ToString(is), path.string())});
+}
+
+// Copies the bytes from `begin` to `end` to the same place of another file.
+void CopyPiece(const UniqueFd& source, const UniqueFd& target, off_t begin, off_t end, const fs::path& to) {
+  bool in_kernel = true;
+  off_t written = begin;
+  while (begin < end) {
+    auto left = static_cast<size_t>(end - begin);
+    ssize_t count = in_kernel ? copy_file_range(source.get(), &begin, target.get(), &written, left, 0)
+                              : sendfile(target.get(), source.get(), &begin, left);
+    if (count > 0) continue;
+    // From one file system to another, such as from the disk to the session's runtime directory in memory.
+    bool refused = count < 0 && (errno == EXDEV || errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS);
+    if (!in_kernel || !refused) ThrowFileError("write", to, count == 0 ? EIO : errno);
+    in_kernel = false;
+    if (lseek(target.get(), begin, SEEK_SET) != begin) ThrowFileError("write", to, errno);
+  }
 }
 
 PreparedDisk CloneDisk(const Disk& disk, const fs::path& directory) {
@@ -160,11 +178,8 @@ void CopyDiskFile(const fs::path& from, const fs::path& to) {
   }
   for (off_t data = lseek(source.get(), 0, SEEK_DATA); data >= 0; data = lseek(source.get(), data, SEEK_DATA)) {
     off_t hole = lseek(source.get(), data, SEEK_HOLE);
-    off_t written = data;
-    while (data < hole) {
-      ssize_t count = copy_file_range(source.get(), &data, target.get(), &written, static_cast<size_t>(hole - data), 0);
-      if (count <= 0) ThrowFileError("write", to, count == 0 ? EIO : errno);
-    }
+    CopyPiece(source, target, data, hole, to);
+    data = hole;
   }
 }
 

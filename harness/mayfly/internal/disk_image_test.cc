@@ -4,6 +4,7 @@
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/disk_image.h>
 #include <mayfly/internal/seed_iso.h>
+#include <mayfly/internal/small_file_system.h>
 #include <sys/stat.h>
 
 #include <fstream>
@@ -60,6 +61,25 @@ TEST_F(DiskImageTest, ACloneIsPrivateAndLeavesItsImageAlone) {
   EXPECT_EQ(disk.path.parent_path(), directory_ / "vm");
   EXPECT_EQ(Describe(disk)["virtual-size"], (4_MiB).count());
   EXPECT_EQ(fs::last_write_time(base), before);
+}
+
+TEST_F(DiskImageTest, ACopyOnAnotherFileSystemHasTheSameBytesAndHoles) {
+  SmallFileSystem other;
+  if (!other.mounted()) GTEST_SKIP() << SmallFileSystem::kWhyNot;
+  fs::path base = Image(64_MiB);
+  std::fstream file(base, std::ios::in | std::ios::out);
+  file.seekp((32_MiB).count());
+  file << "middle";
+  file.close();
+  CopyDiskFile(base, other.path() / "copy");
+  EXPECT_EQ(RunCommand({"cmp", base.string(), (other.path() / "copy").string()}, std::chrono::seconds(10)).out, "");
+  other.Fill();
+  try {
+    CopyDiskFile(base, other.path() / "another");
+    FAIL() << "there is no room";
+  } catch (const HostLacks& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("No space left on device"));
+  }
 }
 
 TEST_F(DiskImageTest, ACloneCanBeLargerThanItsImage) {
