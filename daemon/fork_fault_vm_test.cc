@@ -115,7 +115,7 @@ TEST_F(ForkFault, AFullRuntimeDirectoryIsToldAndNothingElseSuffers) {
     Vm after = Vm::Fork(with_disk);
     EXPECT_EQ(Out(after, "echo again"), "again\n");
   }
-  PoolFixture::TearDown();  // the daemon that has this directory
+  StopDaemon();  // the one that has this directory
   Set("MAYFLY_RUNTIME_DIR", runtime().native());
 }
 

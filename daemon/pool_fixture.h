@@ -59,7 +59,10 @@ class PoolFixture : public testing::Test {
     std::filesystem::permissions(runtime(), std::filesystem::perms(0700));
   }
 
-  void TearDown() override {
+  void TearDown() override { StopDaemon(); }
+
+  // The one of the environment as it is now.
+  static void StopDaemon() {
     auto pool = PoolConnection::OpenIfRunning();
     if (!pool) return;
     UniqueFd daemon = PidFd(pool->daemon_pid());

@@ -17,6 +17,7 @@
 
 #include <mayfly/internal/disk_image.h>
 #include <mayfly/machine.h>
+#include <mayfly/snapshot.h>
 
 #include <map>
 #include <memory>
@@ -92,6 +93,7 @@ class QemuMachine final : public Machine {
   void AwaitRestored(Deadline deadline);
   void SaveState(const std::filesystem::path& directory);
   void RequireSavable() const;
+  void RememberMadeUpMacs(const SnapshotInfo& info);
   void SetUpRunning(Deadline deadline);
   [[noreturn]] void ThrowStartFailed(const std::string& trouble);
   nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments);

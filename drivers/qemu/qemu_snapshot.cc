@@ -155,6 +155,18 @@ void QemuMachine::Snapshot(const fs::path& directory) {
   }
 }
 
+// An address that nobody asked for stays one when the machine goes on under it: copies of that get others.
+void QemuMachine::RememberMadeUpMacs(const SnapshotInfo& info) {
+  for (const std::string& id : info.made_up_macs) {
+    auto has_id = [&](const Nic& nic) { return nic.id == id; };
+    auto saved = std::find_if(info.spec.nics.begin(), info.spec.nics.end(), has_id);
+    auto here = std::find_if(spec_.nics.begin(), spec_.nics.end(), has_id);
+    bool known = std::find(made_up_macs_.begin(), made_up_macs_.end(), id) != made_up_macs_.end();
+    if (known || saved == info.spec.nics.end() || here == spec_.nics.end() || here->mac != saved->mac) continue;
+    made_up_macs_.push_back(id);
+  }
+}
+
 void QemuMachine::Restore(const fs::path& directory) {
   RequireDown("restore");
   SnapshotInfo info = ReadSnapshot(directory);
@@ -175,6 +187,7 @@ void QemuMachine::Restore(const fs::path& directory) {
         {.summary = fmt::format("{} was saved by {} {}; here it is {}", directory.string(), part, saved, here),
          .next_step = next_step});
   }
+  RememberMadeUpMacs(info);
   Start start{.state = OpenToRead(directory / kStateFile), .state_has_memory = !info.shared_memory};
   if (info.shared_memory) {
     start.memory = {MemoryKind::kPrivate, fs::absolute(directory) / kMemory};

@@ -22,6 +22,9 @@ using literals::operator""_MiB;
 using testing::AllOf;
 using testing::HasSubstr;
 
+constexpr const char* kAskedMac = "52:54:00:12:34:56";
+constexpr const char* kShowMacs = "cat /sys/class/net/*/address";
+
 std::string Out(Vm& vm, const std::string& command) { return vm.Exec(command).OrThrow().out; }
 
 MachineSpec Small() { return {.memory = 128_MiB}; }
@@ -221,6 +224,21 @@ TEST(Snapshot, RevertBringsMemoryAndDisksBack) {
   EXPECT_EQ(Out(vm, "cat /tmp/memory; head -c 4 /dev/vda"), "two\ntwo\n");
   vm.Revert("one");
   EXPECT_EQ(Out(vm, "cat /tmp/memory"), "one\n");
+}
+
+TEST(Snapshot, RevertKeepsAnAddressThatNobodyAskedForAndClonesGetOthers) {
+  MachineSpec spec = Small();
+  spec.nics = {{.id = "made-up", .kind = NicKind::kNone}, {.id = "asked", .kind = NicKind::kNone, .mac = kAskedMac}};
+  Vm vm = Vm::Fork(spec);
+  std::string made_up = vm.machine().spec().nics[0].mac;
+  vm.Snapshot("here");
+  vm.Revert("here");
+  EXPECT_EQ(vm.machine().spec().nics[0].mac, made_up);
+  EXPECT_THAT(Out(vm, kShowMacs), AllOf(HasSubstr(made_up), HasSubstr(kAskedMac)));
+  Vm clone = vm.Clone();
+  std::string own = clone.machine().spec().nics[0].mac;
+  EXPECT_NE(own, made_up);
+  EXPECT_THAT(Out(clone, kShowMacs), AllOf(HasSubstr(own), HasSubstr(kAskedMac)));
 }
 
 TEST(Snapshot, WrongNamesAreToldWithTheKnownOnes) {
