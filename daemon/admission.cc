@@ -18,7 +18,13 @@ constexpr size_t kNamedProcesses = 3;
 
 Bytes Sum(Bytes a, Bytes b) { return a.count() > UINT64_MAX - b.count() ? Bytes(UINT64_MAX) : a + b; }
 Bytes Rest(Bytes a, Bytes b) { return a - std::min(a, b); }
-Bytes TotalOf(const Demand& demand) { return Sum(demand.memory, demand.overhead); }
+Bytes PartOf(Bytes whole, double share) {
+  return share >= 1 ? whole : Bytes(static_cast<uint64_t>(static_cast<double>(whole.count()) * share));
+}
+Bytes AsideFor(const Demand& demand) { return PartOf(demand.most(), demand.share); }
+
+constexpr double kForkShare = 0.25;
+constexpr double kForkCpuShare = 1.0 / 16;
 
 std::string CpusForPeople(double cpus) { return fmt::format("{:.3g} CPU{}", cpus, cpus == 1 ? "" : "s"); }
 
@@ -71,6 +77,14 @@ std::string WhatIsLacking(const Admission::Notice& notice) {
 }
 
 }  // namespace
+
+Bytes Demand::most() const { return Sum(memory, overhead); }
+
+Demand DemandOfBooted(Bytes memory, double cpus) { return {.memory = memory, .overhead = kVmmOverhead, .cpus = cpus}; }
+
+Demand DemandOfFork(Bytes memory, double cpus) {
+  return {.memory = memory, .overhead = kVmmOverhead, .cpus = cpus * kForkCpuShare, .share = kForkShare};
+}
 
 std::string Admission::Notice::Text() const {
   std::vector<std::string> lines = WhoHolds(*this);
@@ -135,26 +149,26 @@ Admission::Admission(HostBudget budget, Times times) : budget_(std::move(budget)
 void Admission::OnNeed(std::function<void(Bytes)> release) { release_ = std::move(release); }
 void Admission::OnChange(std::function<void()> changed) { changed_ = std::move(changed); }
 
+Bytes Admission::Claim::sum() const { return Sum(used, aside); }
+
+Admission::Claim Admission::ClaimOf(const Promise& promise) const {
+  Claim claim;
+  for (pid_t process : promise.processes) claim.used = Sum(claim.used, budget_.PrivateMemoryOf(process));
+  const Demand& demand = promise.entry.demand;
+  claim.aside = PartOf(Rest(demand.most(), claim.used), demand.share);
+  return claim;
+}
+
 Bytes Admission::Promised() const {
   Bytes sum;
-  for (const auto& [id, promise] : promises_) sum = Sum(sum, TotalOf(promise.entry.demand));
+  for (const auto& [id, promise] : promises_) sum = Sum(sum, ClaimOf(promise).sum());
   return sum;
 }
 
 Bytes Admission::Idle() const {
   Bytes sum;
   for (const auto& [id, promise] : promises_) {
-    if (promise.entry.idle) sum = Sum(sum, TotalOf(promise.entry.demand));
-  }
-  return sum;
-}
-
-Bytes Admission::PromisedAndUnused() const {
-  Bytes sum;
-  for (const auto& [id, promise] : promises_) {
-    Bytes used;
-    for (pid_t process : promise.processes) used = Sum(used, budget_.PrivateMemoryOf(process));
-    sum = Sum(sum, Rest(TotalOf(promise.entry.demand), used));
+    if (promise.entry.idle) sum = Sum(sum, ClaimOf(promise).sum());
   }
   return sum;
 }
@@ -171,20 +185,29 @@ Admission::Room Admission::RoomFor(const Demand& demand) const {
   Room room;
   double cpus = budget_.cpus();
   room.cpus = PromisedCpus() + std::min(demand.cpus, cpus) <= cpus;
-
-  Bytes need = TotalOf(demand);
-  Bytes promised = Promised();
-  Bytes free = budget_.available();
-  // As long as there is plenty, nobody has to look how much of its memory each VM uses.
-  Bytes unused = Sum(need, promised) <= free ? promised : PromisedAndUnused();
-  room.available = std::min(Rest(budget_.whole(), promised), Rest(free, unused));
-  room.lacking = Rest(need, room.available);
+  Bytes promised, unused;
+  for (const auto& [id, promise] : promises_) {
+    Claim claim = ClaimOf(promise);
+    promised = Sum(promised, claim.sum());
+    unused = Sum(unused, claim.aside);
+  }
+  room.available = std::min(Rest(budget_.whole(), promised), Rest(budget_.available(), unused));
+  room.lacking = Rest(AsideFor(demand), room.available);
   return room;
+}
+
+bool Admission::HasRoom(const Demand& demand) const {
+  double cpus = budget_.cpus();
+  if (PromisedCpus() + std::min(demand.cpus, cpus) > cpus) return false;
+  // As long as there is plenty for all that all could take, nobody has to look how much of it each uses.
+  Bytes most = AsideFor(demand);
+  for (const auto& [id, promise] : promises_) most = Sum(most, promise.entry.demand.most());
+  return most <= std::min(budget_.whole(), budget_.available()) || RoomFor(demand).fits();
 }
 
 void Admission::RefuseWhatNeverFits(const Demand& demand, const std::string& name) const {
   Bytes whole = budget_.whole();
-  if (TotalOf(demand) <= whole) return;
+  if (demand.most() <= whole) return;
   Bytes most = Bytes(Rest(whole, demand.overhead).MiB() << 20);
   throw BadSpec({.summary = fmt::format("'{}': memory: \"{}\" is more than all VMs together may have here ({}); "
                                         "allowed: up to {}",
@@ -273,8 +296,10 @@ void Admission::Revoke(int id) {
 // Returns what the next one lacks, when that is all that it lacks.
 Bytes Admission::AdmitInTurn() {
   while (Waiter* next = Next()) {
-    Room room = RoomFor(next->entry.demand);
-    if (!room.fits()) return room.cpus ? room.lacking : Bytes();
+    if (!HasRoom(next->entry.demand)) {
+      Room room = RoomFor(next->entry.demand);
+      return room.cpus ? room.lacking : Bytes();
+    }
     next->ticket = Grant(next->entry);
     waiters_.remove(next);
     eventfd_write(next->wake.get(), 1);
@@ -396,10 +421,14 @@ void Admission::Await(Waiter& waiter, const Patience& patience) {
 
 Admission::Ticket Admission::TryEnterIdle(const Demand& demand, const std::string& name) {
   std::unique_lock lock(mutex_);
-  if (!waiters_.empty() || RoomFor(demand).lacking != Bytes()) return {};
+  Demand idle = demand;
+  idle.cpus = 0;
+  if (!waiters_.empty() || !HasRoom(idle)) return {};
   int id = Grant({.holder = {.name = name}, .demand = demand, .idle = true});
   Settle(std::move(lock));
   return Ticket(this, id);
 }
+
+void Admission::LookAgain() { Settle(std::unique_lock(mutex_)); }
 
 }  // namespace mayfly::internal

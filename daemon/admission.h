@@ -16,6 +16,10 @@
 // another one is about to close it, this takes the wait for hopeless, which is why it lasts a while.) The same goes
 // when no VM is held at all and other programs have taken the memory.
 //
+// A fork shares what it does not change with its template, so few ever take all that they could. Set aside for one is a
+// part of what it could still take (Demand::share): what it has taken is seen, and counts whole. So the sum grows with
+// what forks really do, and new VMs wait in time; docs/decisions tells what that costs.
+//
 // Forks that are kept warm for tests to come are held by idle tickets. They give way: when their memory is all that a
 // waiter lacks, the function given to OnNeed is asked to release some.
 //
@@ -48,7 +52,15 @@ struct Demand {
   Bytes memory{};    // of the guest
   Bytes overhead{};  // of its VMM
   double cpus = 1;   // virtual ones; a part of one for a guest that mostly waits
+  double share = 1;  // of what it does not use yet, how much is set aside for it
+
+  Bytes most() const;  // that it could take
 };
+
+// For a VM that boots, and for a copy of one that has booted: a quarter of what it could take, a sixteenth of its CPUs
+// (what makes a guest busy is its boot, and what comes after is mostly waiting).
+Demand DemandOfBooted(Bytes memory, double cpus);
+Demand DemandOfFork(Bytes memory, double cpus);
 
 // For whom, as messages name it.
 struct Holder {
@@ -131,6 +143,9 @@ class Admission {
   // Called, by any thread and without a lock held, whenever something was admitted, released or begins to wait.
   void OnChange(std::function<void()> changed);
 
+  // Idle tickets can end now that could not when OnNeed's function was called.
+  void LookAgain();
+
   // {"memory": {"whole": …, "promised": …, "idle": …, "available": …}, "cpus": {"whole": …, "promised": …},
   //  "waiting": […]}
   nlohmann::json Info() const;
@@ -154,10 +169,18 @@ class Admission {
 
   class Place;  // of a waiter in the queue
 
+  // What is kept for one that holds a ticket: used already, and set aside.
+  struct Claim {
+    Bytes used{};
+    Bytes aside{};
+    Bytes sum() const;
+  };
+
+  Claim ClaimOf(const Promise& promise) const;
   Room RoomFor(const Demand& demand) const;
+  bool HasRoom(const Demand& demand) const;
   Bytes Promised() const;
   Bytes Idle() const;  // of what is promised
-  Bytes PromisedAndUnused() const;
   double PromisedCpus() const;
   void RefuseWhatNeverFits(const Demand& demand, const std::string& name) const;
   bool Holds(pid_t process) const;

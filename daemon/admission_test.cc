@@ -315,6 +315,73 @@ TEST_F(AdmissionTest, AnIdleOneBecomesALease) {
   EXPECT_TRUE(request.Get());
 }
 
+TEST_F(AdmissionTest, AForkIsKeptWhatItHasTakenAndAQuarterOfTheRest) {
+  Admission admission(Budget(), kTimes);
+  Demand demand{.memory = 7_GiB, .overhead = 1_GiB, .share = 0.25};
+  Admission::Ticket fork = admission.Enter(demand, Process(1), {});
+  EXPECT_EQ(Available(admission), (13_GiB).count()) << "2 of its 8";
+  fork.AddProcess(100);
+  SetPrivateMemory(100, 4_GiB);
+  SetAvailable(12_GiB);
+  EXPECT_EQ(Available(admission), (10_GiB).count()) << "12 free, 1 in reserve, 1 of the 4 that it could still take";
+  SetPrivateMemory(100, 8_GiB);
+  SetAvailable(8_GiB);
+  EXPECT_EQ(Available(admission), (7_GiB).count()) << "8 free, 1 in reserve, and it can take no more";
+}
+
+TEST_F(AdmissionTest, WhatAForkHasTakenCountsAgainstAFixedBudgetToo) {
+  Admission admission(HostBudget({.memory = 10_GiB, .root = host_.root()}), kTimes);
+  Admission::Ticket fork = admission.Enter({.memory = 8_GiB, .share = 0.25}, Process(1), {});
+  fork.AddProcess(100);
+  EXPECT_EQ(Available(admission), (8_GiB).count());
+  SetPrivateMemory(100, 6_GiB);
+  EXPECT_EQ(Available(admission), (3500_MiB + 84_MiB).count()) << "6 taken, 0.5 of 2 set aside";
+}
+
+TEST_F(AdmissionTest, AForkThatCouldNotBeHadAloneIsRefused) {
+  Admission admission(Budget(), kTimes);
+  EXPECT_THROW(admission.Enter({.memory = 16_GiB, .share = 0.25}, Process(1), {}), BadSpec);
+}
+
+// The figure that mayfly promises: 200 forks of 128 MiB on 24 GiB and two CPUs, each with what an idle one was measured
+// to take, and still room.
+TEST_F(AdmissionTest, TwoHundredSmallForksFitOnASmallHost) {
+  host_.Write("proc/meminfo", "MemTotal: 25165824 kB\nMemAvailable: 22000000 kB\n");
+  host_.Write("proc/self/status", "Cpus_allowed_list:\t0-1\n");
+  Admission admission(Budget(), kTimes);
+  std::vector<Admission::Ticket> forks;
+  for (pid_t pid = 1; pid <= 200; ++pid) {
+    SetPrivateMemory(pid, 25_MiB);
+    host_.Write("proc/meminfo", "MemTotal: 25165824 kB\nMemAvailable: " +
+                                    std::to_string(22'000'000 - pid * (25_MiB).count() / 1024) + " kB\n");
+    forks.push_back(admission.Enter(DemandOfFork(128_MiB, 1), Process(pid), {}));
+    forks.back().AddProcess(pid);
+  }
+  EXPECT_GT(Available(admission), (1_GiB).count());
+  Request booted(admission, DemandOfBooted(8_GiB, 1), Process(1000));
+  EXPECT_THAT(booted.Waits().Text(), HasSubstr("and 197 others hold more")) << "all could not be taken back";
+  forks.clear();
+  EXPECT_TRUE(booted.Get());
+}
+
+TEST_F(AdmissionTest, LooksAgainWhenAnIdleOneCanGiveWay) {
+  Admission admission(Budget(), kTimes);
+  bool can_give_way = false;
+  std::promise<void> asked;
+  Admission::Ticket warm;
+  admission.OnNeed([&, told = false](Bytes) mutable {
+    if (!std::exchange(told, true)) asked.set_value();
+    if (can_give_way) warm = {};
+  });
+  warm = admission.TryEnterIdle({.memory = 10_GiB}, "fork");  // is being made
+  Request request(admission, {.memory = 6_GiB}, Process(2));
+  asked.get_future().wait();
+  request.Waits();
+  can_give_way = true;
+  admission.LookAgain();
+  EXPECT_TRUE(request.Get());
+}
+
 TEST_F(AdmissionTest, SharesCpusButNotWithoutEnd) {
   Admission admission(Budget(), kTimes);
   Admission::Ticket first = admission.Enter({.cpus = 31.5}, Process(1), {});

@@ -94,10 +94,21 @@ ReadyFork Boot(const ForkKind& kind) {
   return Ready(*machine, [&] { return GuestIdentity{.hostname = spec.name}; }, /*ahead=*/true);
 }
 
+// `ahead`: nobody waits for it yet, so it is also made warm.
+ReadyFork MakeFork(const ForkKind& kind, bool ahead, Admission::Ticket ticket) {
+  ReadyFork fork = kind.booted() ? Boot(kind) : Restore(kind.directory, ahead);
+  fork.ticket = std::move(ticket);
+  fork.ticket.AddProcess(fork.machine.vmm->pid());
+  return fork;
+}
+
 }  // namespace
 
-ReadyFork MakeFork(const ForkKind& kind, bool ahead) {
-  return kind.booted() ? Boot(kind) : Restore(kind.directory, ahead);
+Demand DemandOf(const ForkKind& kind) {
+  MachineSpec spec = kind.booted() ? SpecFromJson(kind.spec, "pool request") : ReadSnapshot(kind.directory).spec;
+  Bytes memory = std::max(spec.memory, spec.max_memory);
+  auto cpus = static_cast<double>(spec.cpus);
+  return kind.booted() ? DemandOfBooted(memory, cpus) : DemandOfFork(memory, cpus);
 }
 
 size_t ForksKeptReady(bool in_daemon) {
@@ -110,8 +121,9 @@ size_t ForksKeptReady(bool in_daemon) {
       {.summary = fmt::format("MAYFLY_POOL_WARM: \"{}\" is not allowed; allowed: 0 to {}", given, kMostPerTemplate)});
 }
 
-ForkPool::ForkPool(EventLog& log, size_t warm)
-    : log_(log), warm_(warm), restores_(std::max(1U, std::thread::hardware_concurrency())) {
+ForkPool::ForkPool(EventLog& log, Admission& admission, size_t warm)
+    : log_(log), admission_(admission), warm_(warm), restores_(std::max(1U, std::thread::hardware_concurrency())) {
+  admission_.OnNeed([this](Bytes) { GiveWay(); });
   if (warm_ > 0) refill_ = std::thread([this] { Refill(); });
 }
 
@@ -162,14 +174,13 @@ std::optional<ReadyFork> ForkPool::TakeWarm(const ForkKind& kind) {
   return found;
 }
 
-ReadyFork ForkPool::Take(const ForkKind& kind) {
-  if (std::optional<ReadyFork> warm = TakeWarm(kind)) return std::move(*warm);
+ReadyFork ForkPool::Make(const ForkKind& kind, Admission::Ticket ticket) {
   restores_.acquire();
   struct Release {
     ~Release() { restores.release(); }
     std::counting_semaphore<>& restores;
   } release{restores_};
-  return MakeFork(kind, /*ahead=*/false);
+  return MakeFork(kind, /*ahead=*/false, std::move(ticket));
 }
 
 std::optional<ForkKind> ForkPool::NextToFill() {
@@ -192,6 +203,20 @@ void ForkPool::Trim(std::deque<Warm>& going) {
   }
 }
 
+std::optional<ForkPool::Warm> ForkPool::MakeAhead(const ForkKind& kind) {
+  Admission::Ticket ticket = admission_.TryEnterIdle(DemandOf(kind), TitleOf(kind));
+  if (!ticket) {
+    log_.Write("no-room-for-a-warm-fork", {{"template", TitleOf(kind)}});
+    return std::nullopt;
+  }
+  restores_.acquire();
+  struct Release {
+    ~Release() { restores.release(); }
+    std::counting_semaphore<>& restores;
+  } release{restores_};
+  return Warm{.fork = MakeFork(kind, /*ahead=*/true, std::move(ticket)), .suspended = Suspended()};
+}
+
 void ForkPool::Refill() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -200,15 +225,11 @@ void ForkPool::Refill() {
     if (ending_) return;
     lock.unlock();
     std::optional<Warm> made;
-    std::string failure;
-    restores_.acquire();
     try {
-      made = Warm{.fork = MakeFork(*kind, /*ahead=*/true), .suspended = Suspended()};
+      made = MakeAhead(*kind);
     } catch (const std::exception& error) {
-      failure = error.what();
-      log_.Write("no-warm-fork", {{"template", TitleOf(*kind)}, {"error", failure}});
+      log_.Write("no-warm-fork", {{"template", TitleOf(*kind)}, {"error", error.what()}});
     }
-    restores_.release();
     std::deque<Warm> going;
     lock.lock();
     auto shelf = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.kind == *kind; });
@@ -220,20 +241,20 @@ void ForkPool::Refill() {
     Trim(going);
     lock.unlock();
     going.clear();
+    admission_.LookAgain();  // somebody may have come to wait while this one could not give way yet
     if (on_change_) on_change_();
     lock.lock();
   }
 }
 
-void ForkPool::Drop() {
-  std::deque<Warm> going;  // ends outside the lock
+// Asked again until it is enough.
+void ForkPool::GiveWay() {
+  std::optional<Warm> going;  // ends outside the lock
   std::lock_guard lock(mutex_);
-  for (Shelf& shelf : shelves_) {
-    shelf.wanted = 0;
-    for (Warm& warm : shelf.forks) going.push_back(std::move(warm));
-    shelf.forks.clear();
-  }
-  changed_.notify_all();
+  auto shelf = std::find_if(shelves_.rbegin(), shelves_.rend(), [](const Shelf& s) { return !s.forks.empty(); });
+  if (shelf == shelves_.rend()) return;
+  going = std::move(shelf->forks.back());
+  shelf->forks.pop_back();
 }
 
 nlohmann::json ForkPool::Status() const {

@@ -1,10 +1,15 @@
 // Forks: running copies of templates, some of them made before anybody asks.
 //
-//   ForkPool forks(log, ForksKeptReady());
-//   ReadyFork fork = forks.Take({.directory = "/…/templates/tiny-1f3a"});      // a warm one, else restored now
+//   ForkPool forks(log, admission, ForksKeptReady());
+//   ForkKind kind{.directory = "/…/templates/tiny-1f3a"};
+//   std::optional<ReadyFork> fork = forks.TakeWarm(kind);
+//   if (!fork) fork = forks.Make(kind, admission.Enter(DemandOf(kind), …));      // restored now
 //
 // VMs that cannot be copied are booted ahead instead, and wait for the next leases in the same way:
 //   std::optional<ReadyFork> vm = forks.TakeWarm({.driver = "qemu", .spec = spec});   // or none: boot your own
+//
+// Each has a ticket of the admission, those that wait an idle one: they give way when a lease lacks the memory, the
+// ones of the kind that was used longest ago first, and none are made while somebody waits for memory.
 //
 // A fork is ready when the agent in its guest has answered after the restore and has given it a clock, random numbers,
 // names and addresses of its own. After each Take a thread of the pool restores others, so that the next lease finds
@@ -31,12 +36,14 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/admission.h"
 #include "daemon/event_log.h"
 
 namespace mayfly::internal {
 
 // A machine on its way to a test.
 struct ReadyFork {
+  Admission::Ticket ticket{};  // ends last
   std::string driver{};
   MachineSpec spec{};
   ReleasedMachine machine;
@@ -53,9 +60,8 @@ struct ForkKind {
   friend bool operator==(const ForkKind&, const ForkKind&) = default;
 };
 
-// Restores a copy of the template, or boots, and waits until the machine is ready. Throws what Driver::Create,
-// Machine::Restore, Machine::Boot and the agent throw. `ahead`: nobody waits for it yet, so it is also made warm.
-ReadyFork MakeFork(const ForkKind& kind, bool ahead);
+// What one of them may take. Throws BadSpec when the template is gone.
+Demand DemandOf(const ForkKind& kind);
 
 // $MAYFLY_POOL_WARM: how many forks of a template wait for the next leases; by default 2 in mayflyd, none in a test
 // process (MAYFLY_POOL=off). Throws BadSpec for what is no number from 0 to 64.
@@ -65,19 +71,19 @@ class ForkPool {
  public:
   static constexpr size_t kMostWarm = 16;
 
-  ForkPool(EventLog& log, size_t warm);
+  ForkPool(EventLog& log, Admission& admission, size_t warm);
   // Ends all warm forks and the thread that makes them.
   ~ForkPool();
 
-  // Throws what MakeFork throws.
-  ReadyFork Take(const ForkKind& kind);
-  // Only one that was made ahead. Waits for one that is being booted, unless somebody else waits for that.
+  // One that was made ahead, with an idle ticket; more are made then. Waits for one that is being booted, unless
+  // somebody else waits for that.
   std::optional<ReadyFork> TakeWarm(const ForkKind& kind);
+  // Restores a copy of the template, or boots, and waits until the machine is ready. Throws what Driver::Create,
+  // Machine::Restore, Machine::Boot and the agent throw.
+  ReadyFork Make(const ForkKind& kind, Admission::Ticket ticket);
 
-  // Ends all warm forks, to make room; more are made after the next Take.
-  void Drop();
-
-  // Called, by any thread and without a lock held, when another number of forks is ready. Set before the first Take.
+  // Called, by any thread and without a lock held, when another number of forks is ready. Set before the first is
+  // taken.
   void OnChange(std::function<void()> changed) { on_change_ = std::move(changed); }
 
   // {"warm": 2, "taken": 40, "hits": 38, "templates": [{"directory": …, "warm": 2}]}
@@ -97,10 +103,14 @@ class ForkPool {
 
   Shelf& ShelfOf(const ForkKind& kind);
   void Refill();
+  // One for the shelf; none when there is no room for it.
+  std::optional<Warm> MakeAhead(const ForkKind& kind);
+  void GiveWay();
   std::optional<ForkKind> NextToFill();
   void Trim(std::deque<Warm>& going);
 
   EventLog& log_;
+  Admission& admission_;
   const size_t warm_;
   std::function<void()> on_change_;
   std::counting_semaphore<> restores_;

@@ -15,7 +15,10 @@ namespace mayfly::internal {
 using nlohmann::json;
 
 PoolServer::PoolServer(EventLog& log, HostBudget budget, size_t warm)
-    : log_(log), admission_(std::move(budget)), forks_(log, warm), event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    : log_(log),
+      admission_(std::move(budget)),
+      forks_(log, admission_, warm),
+      event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!event_) throw HostLacks({.summary = "cannot make an eventfd", .next_step = "raise the limit of open files"});
   admission_.OnChange([this] { changes_.Bump(); });
   forks_.OnChange([this] { changes_.Bump(); });

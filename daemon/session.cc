@@ -118,27 +118,23 @@ Session::Reply Session::Answer(Message& request) {
   return (this->*known->answer)(request);
 }
 
-void Session::Admit(const json& request) {
-  Demand demand{.memory = Bytes(request.at("memory").get<uint64_t>()),
-                .overhead = Bytes(request.value("overhead", kVmmOverhead.count())),
-                .cpus = request.at("cpus").get<double>()};
+Holder Session::HolderOf(const json& request, const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  return {.program = info_.at("program"), .process = peer_, .thread = request.value("thread", -1), .name = name};
+}
+
+Admission::Ticket Session::Admit(const json& request, const Demand& demand, const std::string& name) {
   if (!(demand.cpus >= 0 && demand.cpus <= kMaxCpus)) {
     throw BadSpec({.summary = fmt::format("a lease of {} CPUs; allowed: 0 to {}", demand.cpus, kMaxCpus)});
   }
-  Holder holder{.process = peer_, .thread = request.value("thread", -1), .name = request.at("name")};
-  {
-    std::lock_guard lock(mutex_);
-    holder.program = info_["program"];
-  }
   double wait = request.value("wait", -1.0);
-  ticket_ =
-      pool_.admission().Enter(demand, holder,
-                              {.deadline = wait < 0 ? Deadline::Never() : Deadline::After(FromSeconds(wait)),
-                               .hang_up = socket_.fd(),
-                               .on_wait = [this](const Admission::Notice& notice) {
-                                 pool_.log().Write("lease-waits", {{"lease", id_}, {"text", notice.Text()}});
-                                 socket_.Send({{"waiting", notice.ToJson()}}, Deadline::After(Scaled(kMessageTime)));
-                               }});
+  return pool_.admission().Enter(demand, HolderOf(request, name),
+                                 {.deadline = wait < 0 ? Deadline::Never() : Deadline::After(FromSeconds(wait)),
+                                  .hang_up = socket_.fd(),
+                                  .on_wait = [this](const Admission::Notice& notice) {
+                                    pool_.log().Write("lease-waits", {{"lease", id_}, {"text", notice.Text()}});
+                                    socket_.Send({{"waiting", notice.ToJson()}}, Deadline::After(Scaled(kMessageTime)));
+                                  }});
 }
 
 void Session::RefuseSecondLease() const {
@@ -148,11 +144,15 @@ void Session::RefuseSecondLease() const {
 
 Session::Reply Session::Open(Message& request) {
   RefuseSecondLease();
-  Admit(request.body);
+  std::string name = request.body.at("name");
+  Demand demand =
+      DemandOfBooted(Bytes(request.body.at("memory").get<uint64_t>()), request.body.at("cpus").get<double>());
+  demand.overhead = Bytes(request.body.value("overhead", kVmmOverhead.count()));
+  ticket_ = Admit(request.body, demand, name);
   KillPoint("lease.admitted", Processes());
-  sandbox_ = Sandbox::Create(request.body.at("name").get<std::string>());
+  sandbox_ = Sandbox::Create(name);
   KillPoint("lease.created", Processes());
-  Opened({{"name", request.body.at("name")}, {"memory", request.body.at("memory")}, {"cpus", request.body.at("cpus")}});
+  Opened({{"name", name}, {"memory", request.body.at("memory")}, {"cpus", request.body.at("cpus")}});
   KillPoint("lease.registered", Processes());
   return {.body = {{"directory", sandbox_->directory().string()}}, .then = KillPointName("lease.handed-over")};
 }
@@ -171,7 +171,12 @@ void Session::Opened(const json& what) {
 Session::Reply Session::Fork(Message& request) {
   RefuseSecondLease();
   std::string from = request.body.at("template").get<std::string>();
-  return HandOver(pool_.forks().Take({.directory = from}), from);
+  ForkKind kind{.directory = from};
+  if (std::optional<ReadyFork> warm = pool_.forks().TakeWarm(kind)) {
+    return HandOverWarm(request.body, std::move(*warm), from);
+  }
+  Admission::Ticket ticket = Admit(request.body, DemandOf(kind), request.body.at("name"));
+  return HandOver(pool_.forks().Make(kind, std::move(ticket)), from);
 }
 
 Session::Reply Session::Booted(Message& request) {
@@ -182,12 +187,17 @@ Session::Reply Session::Booted(Message& request) {
   bool same = FindDriver(kind.driver).CopyIdentity(spec) == request.body.at("identity").get<std::string>();
   std::optional<ReadyFork> vm = same ? pool_.forks().TakeWarm(kind) : std::nullopt;
   if (!vm) return {.body = {{"none", true}}};
-  Admit(request.body);
-  return HandOver(std::move(*vm), "");
+  return HandOverWarm(request.body, std::move(*vm), "");
+}
+
+Session::Reply Session::HandOverWarm(const json& request, ReadyFork fork, const std::string& from) {
+  fork.ticket.HandOver(HolderOf(request, fork.spec.name));
+  return HandOver(std::move(fork), from);
 }
 
 Session::Reply Session::HandOver(ReadyFork fork, const std::string& from) {
   KillPoint("fork.taken", {.test = peer_, .daemon = getpid(), .vmm = fork.machine.vmm->pid()});
+  ticket_ = std::move(fork.ticket);
   sandbox_ = std::move(fork.machine.sandbox);
   in_use_ = std::move(fork.in_use);
   Opened(

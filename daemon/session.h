@@ -52,8 +52,11 @@ class Session {
   Reply Fork(Message& request);
   Reply Booted(Message& request);
   Reply HandOver(ReadyFork fork, const std::string& from);
-  // Waits for a ticket of what the request asks for, and tells the client about it.
-  void Admit(const nlohmann::json& request);
+  Reply HandOverWarm(const nlohmann::json& request, ReadyFork fork, const std::string& from);
+  // Waits for a ticket, and tells the client about it.
+  Admission::Ticket Admit(const nlohmann::json& request, const Demand& demand, const std::string& name);
+  // For whom, as the request tells it.
+  Holder HolderOf(const nlohmann::json& request, const std::string& name) const;
   Reply Start(Message& request);
   Reply Signal(Message& request);
   Reply Poll(Message& request);

@@ -34,8 +34,8 @@ constexpr size_t kMaxSocketPath = 103;
 #else
 constexpr size_t kMaxSocketPath = 107;
 #endif
-// "/p4194304-x7" + "/" + name of 16, "-" and number of 4 + "/" + file name of 16.
-constexpr size_t kMaxBelowRuntimeDirectory = 12 + 1 + 21 + 1 + 16;
+// "/p4194304-x7" + "/" + name of 16, "-" and number of 4 + "/" + inner directory of 3 + "/" + file name of 16.
+constexpr size_t kMaxBelowRuntimeDirectory = 12 + 1 + 21 + 1 + 3 + 1 + 16;
 constexpr size_t kMaxRuntimeDirectory = kMaxSocketPath - kMaxBelowRuntimeDirectory;
 constexpr size_t kMaxName = 16;
 
@@ -194,15 +194,27 @@ std::vector<fs::path> CollectGarbage() {
   return found;
 }
 
+namespace {
+
+fs::path Made(fs::path sandbox) {
+  if (mkdir(sandbox.c_str(), 0700) == 0) return sandbox;
+  throw HostLacks({.summary = fmt::format("cannot make the sandbox {}: {}", sandbox.string(),
+                                          std::generic_category().message(errno)),
+                   .next_step = "free space there, or set MAYFLY_RUNTIME_DIR to another directory"});
+}
+
+}  // namespace
+
 Sandbox Sandbox::Create(std::string_view name) {
   fs::path path = ThisProcessDirectory().Next(name);
   has_process_directory = true;
-  if (mkdir(path.c_str(), 0700) != 0) {
-    throw HostLacks({.summary = fmt::format("cannot make the sandbox {}: {}", path.string(),
-                                            std::generic_category().message(errno)),
-                     .next_step = "free space there, or set MAYFLY_RUNTIME_DIR to another directory"});
-  }
-  return Sandbox(std::move(path));
+  return Sandbox(Made(std::move(path)));
+}
+
+Sandbox Sandbox::Inner(std::string_view name) const {
+  Sandbox inner(Made(directory_ / name));
+  inner.owner_ = owner_;
+  return inner;
 }
 
 Sandbox::Sandbox(fs::path directory) : directory_(std::move(directory)) {}

@@ -42,6 +42,10 @@ class Sandbox {
   const std::filesystem::path& directory() const { return directory_; }
   std::filesystem::path Path(std::string_view file) const { return directory_ / file; }
 
+  // A directory in this one, for a machine that takes the place of another; whoever owns this one owns it as well.
+  // `name`: up to three characters. Throws HostLacks.
+  Sandbox Inner(std::string_view name) const;
+
   // Starts a process of this VM, as a child of whoever owns the sandbox. Throws HostLacks when it cannot be executed.
   std::unique_ptr<internal::Process> Start(internal::ChildOptions options) const;
 

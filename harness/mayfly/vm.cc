@@ -92,6 +92,11 @@ fs::path Vm::Impl::SnapshotDirectory(std::string_view name) const {
   return first.sandbox().Path(fmt::format("snapshot-{}", name));
 }
 
+Sandbox Vm::Impl::NextSandbox() const {
+  Machine& first = former_.empty() ? *machine_ : *former_.front();
+  return first.sandbox().Inner(fmt::format("r{}", former_.size() + 1));
+}
+
 void Vm::Impl::OnConsoleLine(std::string_view line) {
   if (line.find(kPanicMarker) != std::string_view::npos) {
     machine_->timeline().Add("console", "panic", std::string(line));

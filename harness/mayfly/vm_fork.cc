@@ -179,7 +179,7 @@ Vm Vm::Fork(MachineSpec spec, const Preparation& prepare, const Progress& progre
 
   std::optional<internal::Lease::Fork> fork;
   if (source.copied) {
-    fork = internal::Lease::OpenFork(from);
+    fork = internal::Lease::OpenFork(from, asked.name);
   } else if (source.booted_ahead) {
     fork = internal::Lease::OpenBooted(driver, resolved);
   }
@@ -228,7 +228,7 @@ void Vm::Revert(std::string_view name) {
   MachineSpec spec = SpecOfCopy(info, impl_->machine().name());
   spec.nics = info.spec.nics;  // it is the same VM: its addresses stay
   impl_->machine().Kill();
-  impl_->Replace(FindDriver(info.driver).Create(spec, internal::SandboxFor(spec)));
+  impl_->Replace(FindDriver(info.driver).Create(spec, impl_->NextSandbox()));
   impl_->GoOnFrom(directory, {});
 }
 

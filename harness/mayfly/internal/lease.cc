@@ -79,6 +79,8 @@ double SecondsToWait() {
 
 void SayOnStandardError(const std::string& line) { std::fputs(("mayfly: " + line + "\n").c_str(), stderr); }
 
+void SayWhoIsInTheWay(const nlohmann::json& waiting) { SayOnStandardError(waiting.value("text", "")); }
+
 nlohmann::json OpenMessage(const LeaseRequest& request) {
   nlohmann::json message = {{"op", "open"},         {"name", request.name},    {"memory", request.memory.count()},
                             {"cpus", request.cpus}, {"wait", SecondsToWait()}, {"thread", gettid()}};
@@ -105,9 +107,14 @@ Lease::Lease(std::unique_ptr<PoolConnection> connection, const LeaseRequest& req
   directory_ = reply.body.at("directory").get<std::string>();
 }
 
-Lease::Fork Lease::OpenFork(const std::filesystem::path& directory) {
+Lease::Fork Lease::OpenFork(const std::filesystem::path& directory, const std::string& name) {
   std::unique_ptr<PoolConnection> connection = PoolConnection::Open();
-  Message reply = connection->Call({{"op", "fork"}, {"template", directory.string()}});
+  nlohmann::json message = {{"op", "fork"},
+                            {"template", directory.string()},
+                            {"name", name},
+                            {"wait", SecondsToWait()},
+                            {"thread", gettid()}};
+  Message reply = connection->Call(message, {}, Deadline::Never(), SayWhoIsInTheWay);
   return ForkOf(std::move(connection), std::move(reply));
 }
 
@@ -118,9 +125,7 @@ std::optional<Lease::Fork> Lease::OpenBooted(const Driver& driver, const Machine
   message["driver"] = driver.Name();
   message["spec"] = mayfly::ToJson(spec);
   message["identity"] = driver.CopyIdentity(spec);
-  Message reply = connection->Call(message, {}, Deadline::Never(), [](const nlohmann::json& waiting) {
-    SayOnStandardError(waiting.value("text", ""));
-  });
+  Message reply = connection->Call(message, {}, Deadline::Never(), SayWhoIsInTheWay);
   if (reply.body.contains("none")) return std::nullopt;
   return ForkOf(std::move(connection), std::move(reply));
 }

@@ -53,7 +53,8 @@ class Lease : public SandboxOwner, public std::enable_shared_from_this<Lease> {
     ReleasedMachine machine;
     UniqueFd agent{};
   };
-  static Fork OpenFork(const std::filesystem::path& directory);
+  // Waits for room as Open does; `name` is what messages call it.
+  static Fork OpenFork(const std::filesystem::path& directory, const std::string& name = "fork");
   // A VM that was booted ahead, where the pool has one; else it has begun to boot some for later leases. `spec` has its
   // image resolved and no name.
   static std::optional<Fork> OpenBooted(const Driver& driver, const MachineSpec& spec);

@@ -10,7 +10,8 @@
 // | hello | protocol, version, program | protocol, version, pid |
 // | open | name, memory (bytes), cpus; overhead (bytes, of the VMM), wait (seconds; forever), thread (who waits) |
 //   directory (the VM's sandbox) |
-// | fork | template (directory) | directory, driver, record, process, pid, and a pidfd, the agent's channel and the
+// | fork | template (directory), name, wait, thread | directory, driver, record, process, pid, and a pidfd, the agent's
+// channel and the
 //   driver's own descriptors (ReleasedMachine) |
 // | booted | driver, spec (JSON without a name), identity (Driver::CopyIdentity), and as open | as fork; or just
 // "none": no
@@ -34,7 +35,7 @@ namespace mayfly::internal {
 
 // Raised when a message changes its meaning. Clients and daemons of different protocols do not meet: it is a part of
 // the socket's name.
-constexpr int kPoolProtocol = 3;
+constexpr int kPoolProtocol = 4;
 
 nlohmann::json ToJson(const ChildOptions& options);
 // `descriptors` are those that came with the message, in the order of options.inherit.

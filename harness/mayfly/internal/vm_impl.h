@@ -80,6 +80,8 @@ class Vm::Impl final : public internal::LiveVm {
   void Replace(std::unique_ptr<Machine> machine);
   // Where vm.Snapshot keeps what it saves: in the first machine's sandbox.
   std::filesystem::path SnapshotDirectory(std::string_view name) const;
+  // For the machine that Replace gets: under the same lease, so that going back takes no more of the host.
+  Sandbox NextSandbox() const;
   internal::ConsoleLog& console() { return *console_; }
   std::string Title() const { return fmt::format("'{}' ({})", machine_->name(), machine_->driver()); }
 
