@@ -65,8 +65,8 @@ constexpr auto kRows = std::to_array<QemuCapability>({
     {kNetworkBridged, kNotWired, kNotYet, HasNic<NicKind::kBridged>},
     {kNetworkVhostUser, kNotWired, kNotYet, HasNic<NicKind::kVhostUser>},
     {kNetworkAttachmentSwap, kNotWired, kNotYet},
-    {kShareVirtiofs, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.shares.empty(); }},
-    {kShareReadOnly, kNotWired, kNotYet},
+    {kShareVirtiofs, kYes, "vhost-user-fs and a virtiofsd for each share"},
+    {kShareReadOnly, kYes, "virtiofsd --readonly, or a read-only bind mount under the virtiofsd of QEMU"},
     {kShareHotplug, kNotWired, kNotYet},
     {kSerialFile, kYes, "console.log in the VM's directory"},
     {kSerialReadiness, kYes, "the console log is followed as it is written"},
@@ -117,6 +117,9 @@ std::string WhyQemuCannotSave(const MachineSpec& spec) {
       return fmt::format("disk '{}' writes to {} itself (\"clone\": false), which copies would share", disk.id,
                          disk.path);
     }
+  }
+  if (!spec.shares.empty()) {
+    return fmt::format("share '{}': what the guest has open there is known to its virtiofsd only", spec.shares[0].tag);
   }
   if (spec.hugepages) return "hugepages: memory in them is not saved as copies share it";
   for (const MemoryZone& zone : spec.zones) {

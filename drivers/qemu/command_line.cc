@@ -65,7 +65,7 @@ void AddProcessor(Arguments& arguments, const CommandLineInput& in) {
 }
 
 std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std::optional<uint32_t> host_node,
-                          const MemoryPlace& place) {
+                          const MemoryPlace& place, bool served) {
   nlohmann::json object = {{"qom-type", "memory-backend-ram"}, {"id", id}, {"size", size.count()}};
   if (hugepages) {
     object["qom-type"] = "memory-backend-memfd";
@@ -74,7 +74,10 @@ std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std
     object["qom-type"] = "memory-backend-file";
     object["mem-path"] = (place.directory / id).string();
     object["share"] = place.kind == MemoryKind::kShared;
+  } else if (served) {
+    object["qom-type"] = "memory-backend-memfd";
   }
+  if (served) object["share"] = true;
   if (host_node) {
     object["host-nodes"] = {*host_node};
     object["policy"] = "bind";
@@ -84,9 +87,10 @@ std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std
 
 void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
   const MachineSpec& spec = in.spec;
+  const bool served = !spec.shares.empty();  // virtiofsd reads and writes the guest's memory
   std::string machine = fmt::format("{},{}", in.machine.name, in.machine.options);
   if (spec.zones.empty()) {
-    Add(arguments, "-object", MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt, in.memory));
+    Add(arguments, "-object", MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt, in.memory, served));
     machine += ",memory-backend=ram";
   }
   Add(arguments, "-M", machine);
@@ -97,7 +101,8 @@ void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
   Add(arguments, "-m", memory);
   for (size_t node = 0; node < spec.zones.size(); ++node) {
     const MemoryZone& zone = spec.zones[node];
-    Add(arguments, "-object", MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node, in.memory));
+    Add(arguments, "-object",
+        MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node, in.memory, served));
     std::string numa = fmt::format("node,nodeid={},memdev=zone-{}", node, zone.id);
     for (uint32_t cpu : zone.cpus) numa += fmt::format(",cpus={}", cpu);
     Add(arguments, "-numa", numa);
@@ -141,6 +146,17 @@ void AddNics(Arguments& arguments, const CommandLineInput& in) {
       Add(arguments, "-netdev", backend.dump());
     }
     Add(arguments, "-device", NicDeviceOptions(nic, in.machine).dump());
+  }
+}
+
+// virtiofsd speaks virtio 1 only, and microvm's transports begin with what was before it.
+void AddShares(Arguments& arguments, const CommandLineInput& in) {
+  if (!in.spec.shares.empty()) Add(arguments, "-global", "virtio-mmio.force-legacy=off");
+  for (size_t i = 0; i < in.spec.shares.size(); ++i) {
+    std::string path = Escaped(ShareSocket(in.directory, i).string());
+    Add(arguments, "-chardev", fmt::format("socket,id=share{},path={}", i, path));
+    Add(arguments, "-device",
+        fmt::format("vhost-user-fs-{},chardev=share{},tag={}", in.machine.bus, i, Escaped(in.spec.shares[i].tag)));
   }
 }
 
@@ -199,8 +215,8 @@ void AddKernel(Arguments& arguments, const CommandLineInput& in) {
 
 std::vector<std::string> QemuCommandLine(const CommandLineInput& input) {
   Arguments arguments = {input.program};
-  for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddChannels, AddDisks, AddNics, AddSmallDevices,
-                    AddHotplugSlots, AddRestore, AddKernel}) {
+  for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddChannels, AddDisks, AddNics, AddShares,
+                    AddSmallDevices, AddHotplugSlots, AddRestore, AddKernel}) {
     add(arguments, input);
   }
   arguments.insert(arguments.end(), input.extra.begin(), input.extra.end());

@@ -44,6 +44,17 @@ std::vector<std::string> ValuesOf(const std::vector<std::string>& line, const st
   return values;
 }
 
+TEST(QemuCommandLine, ASharedDirectoryIsServedFromSharedMemoryByVirtioOne) {
+  MachineSpec spec = Minimal();
+  spec.shares = {{.tag = "src", .path = "/src"}, {.tag = "data", .path = "/data", .readonly = true}};
+  std::vector<std::string> line = LineOf(spec);
+  EXPECT_THAT(ValuesOf(line, "-chardev"), Contains("socket,id=share1,path=/run/vm,,1/share1.sock"));
+  EXPECT_THAT(ValuesOf(line, "-device"), Contains("vhost-user-fs-device,chardev=share1,tag=data"));
+  EXPECT_THAT(ValuesOf(line, "-global"), Contains("virtio-mmio.force-legacy=off"));
+  EXPECT_THAT(ValuesOf(line, "-object"),
+              Contains(R"({"id":"ram","qom-type":"memory-backend-memfd","share":true,"size":268435456})"));
+}
+
 TEST(QemuCommandLine, OfAMinimalSpecIsTheFastMachineAndNothingThatWasNotAskedFor) {
   MachineSpec spec = Minimal();
   EXPECT_EQ(LineOf(spec), (std::vector<std::string>{

@@ -4,6 +4,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/seed_iso.h>
+#include <mayfly/internal/virtiofsd.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -134,11 +135,20 @@ void QemuMachine::RequireDown(std::string_view what) const {
                  .next_step = "Stop() or Kill() it first, or Reset() it"});
 }
 
+std::vector<std::unique_ptr<Process>> QemuMachine::StartServers() const {
+  std::vector<std::unique_ptr<Process>> servers;
+  for (size_t i = 0; i < spec_.shares.size(); ++i) {
+    servers.push_back(ServeShare(sandbox_, spec_.shares[i], ShareSocket(sandbox_.directory(), i)));
+  }
+  return servers;
+}
+
 QemuProcess::Options QemuMachine::ProcessOptions() {
   return {.argv = CommandLine(/*for_people=*/false),
           .log = vmm_log_path(),
           .agent = spec_.agent,
           .state = std::move(start_.state),
+          .servers = StartServers(),
           .on_event = [this](const std::string& event, const json& data) { return OnEvent(event, data); },
           .on_exit = [this](const QemuExit& exit) { OnExit(exit); }};
 }

@@ -86,6 +86,7 @@ class QemuMachine final : public Machine {
   };
 
   std::vector<std::string> CommandLine(bool for_people) const;
+  std::vector<std::unique_ptr<Process>> StartServers() const;
   QemuProcess::Options ProcessOptions();
   void RequireDown(std::string_view what) const;
   void Launch(Start start, std::string_view doing);

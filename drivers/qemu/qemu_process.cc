@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/served_process.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -146,6 +147,9 @@ ChildOptions QemuProcess::MakeChild(const Options& options, const Sockets& socke
 QemuProcess::QemuProcess(const Sandbox& sandbox, Options options) : sockets_(MakeSockets(options.agent)) {
   uint64_t log_begin = SizeOf(options.log);
   child_ = sandbox.Start(MakeChild(options, sockets_));
+  if (!options.servers.empty()) {
+    child_ = std::make_unique<ServedProcess>(std::move(child_), std::move(options.servers));
+  }
   sockets_.qemu_qmp.Reset();
   sockets_.qemu_agent.Reset();
   Attach(std::move(options), std::move(sockets_.qmp), {}, log_begin);

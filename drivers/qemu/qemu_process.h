@@ -40,9 +40,10 @@ class QemuProcess {
  public:
   struct Options {
     std::vector<std::string> argv{};
-    std::filesystem::path log{};  // its standard output and error are appended here
-    bool agent = false;           // whether it gets an agent channel
-    UniqueFd state{};             // what it restores; none: it boots
+    std::filesystem::path log{};                      // its standard output and error are appended here
+    bool agent = false;                               // whether it gets an agent channel
+    UniqueFd state{};                                 // what it restores; none: it boots
+    std::vector<std::unique_ptr<Process>> servers{};  // what it needs and ends with, such as virtiofsd
     // Returns false when the guest is of no use any more: its agent channel is closed then, so that nobody waits for
     // it.
     std::function<bool(const std::string& name, const nlohmann::json& data)> on_event{};

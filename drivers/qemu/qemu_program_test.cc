@@ -149,7 +149,6 @@ TEST_P(RefusedCapability, IsRefusedWhenASpecAsksForIt) {
 INSTANTIATE_TEST_SUITE_P(
     Specs, RefusedCapability,
     testing::Values(
-        RefusedRow{Capability::kShareVirtiofs, [](MachineSpec& s) { s.shares.push_back({.tag = "t"}); }},
         RefusedRow{Capability::kNetworkTap,
                    [](MachineSpec& s) { s.nics.push_back({.id = "n", .kind = NicKind::kTap}); }},
         RefusedRow{Capability::kNetworkBridged, [](MachineSpec& s) { s.nics.push_back({.kind = NicKind::kBridged}); }},

@@ -6,6 +6,7 @@
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/small_file_system.h>
+#include <mayfly/internal/test_directory.h>
 #include <mayfly/vm.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -572,6 +573,56 @@ TEST(QemuInfo, AWrongAcceleratorVariableIsNamed) {
   EXPECT_THAT(ErrorOf([] { Vm::Boot(Tiny()); }),
               AllOf(StartsWith("BadSpec"), HasSubstr("\"warp\""), HasSubstr("kvm, tcg, auto")));
 }
+
+// --- Shared directories ---------------------------------------------------------------------------------------------
+
+// A directory of the host with a file in it, and what guests mount.
+class SharedDirectory : public testing::TestWithParam<MachineKind> {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "not verified here: QEMU's virtiofsd needs root";
+    fs::create_directory(directory_ / "src");
+    std::ofstream(directory_ / "src/of_host") << "blue\n";
+  }
+
+  MachineSpec Spec(bool readonly) const {
+    MachineSpec spec = Tiny();
+    spec.machine = GetParam();
+    spec.shares = {{.tag = "src", .path = directory_ / "src", .readonly = readonly}};
+    return spec;
+  }
+
+  internal::TestDirectory directory_;
+};
+
+constexpr const char* kMountShare = "modprobe virtiofs && mkdir -p /src && mount -t virtiofs src /src";
+
+TEST_P(SharedDirectory, IsSeenFromBothSidesAndServedAnewAtEachBoot) {
+  Vm vm = Vm::Boot(Spec(/*readonly=*/false));
+  Out(vm, kMountShare);
+  EXPECT_EQ(Out(vm, "cat /src/of_host"), "blue\n");
+  Out(vm, "echo red > /src/of_guest");
+  vm.Kill();
+  vm.Boot();
+  Out(vm, kMountShare);
+  EXPECT_EQ(Out(vm, "cat /src/of_guest"), "red\n");
+  vm.machine().Reset();
+}
+
+TEST_P(SharedDirectory, ReadOnlyHoldsForMountsBelowIt) {
+  Vm vm = Vm::Boot(Spec(/*readonly=*/true));
+  Out(vm, kMountShare);
+  EXPECT_EQ(Out(vm, "cat /src/of_host"), "blue\n");
+  for (const char* command :
+       {"echo red > /src/of_host", "rm /src/of_host", "touch /src/new", "mount -o remount,rw /src && touch /src/new"}) {
+    EXPECT_NE(vm.Exec(command).exit_code, 0) << command;
+  }
+  EXPECT_TRUE(fs::exists(directory_ / "src/of_host"));
+  EXPECT_FALSE(fs::exists(directory_ / "src/new"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Machines, SharedDirectory, testing::Values(MachineKind::kMicro, MachineKind::kPc),
+                         [](const auto& row) { return row.param == MachineKind::kPc ? "Pc" : "Micro"; });
 
 }  // namespace
 }  // namespace mayfly

@@ -1,0 +1,106 @@
+#include <mayfly/internal/virtiofsd.h>
+
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/child_process.h>
+#include <mayfly/internal/files.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <system_error>
+
+namespace mayfly::internal {
+namespace {
+
+constexpr const char* kFix = "install virtiofsd (Debian 12: qemu-system-common, which has /usr/lib/qemu/virtiofsd)";
+
+// A read-only view of $1 at $2, then the rest of the words as a command.
+constexpr const char* kReadOnlyView = R"sh(
+mount --rbind "$1" "$2" || exit 1
+findmnt -rRno TARGET "$2" | while read -r mounted; do
+  mount -o remount,bind,ro "$(printf %b "$mounted")" || exit 1
+done || exit 1
+shift 2
+exec "$@"
+)sh";
+
+UniqueFd ListenOn(const std::filesystem::path& path) {
+  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::string name = path.string();
+  if (name.size() >= sizeof address.sun_path) ThrowFileError("listen on", path, ENAMETOOLONG);
+  std::memcpy(address.sun_path, name.c_str(), name.size() + 1);
+  unlink(name.c_str());  // of an earlier boot
+  if (!listener || bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      listen(listener.get(), 1) != 0) {
+    ThrowFileError("listen on", path, errno);
+  }
+  return listener;
+}
+
+}  // namespace
+
+VirtiofsdProgram FindVirtiofsd() {
+  for (const char* name : {"virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"}) {
+    auto path = FindProgram(name);
+    if (!path) continue;
+    constexpr auto kAnswerTime = std::chrono::seconds(10);
+    CommandOutput version = RunCommand({path->string(), "--version"}, Scaled(kAnswerTime));
+    bool qemu = version.out.starts_with("virtiofsd version ");
+    return {.path = *path, .kind = qemu ? VirtiofsdKind::kQemu : VirtiofsdKind::kRust};
+  }
+  throw HostLacks({.summary = "there is no virtiofsd, which shares directories with guests", .next_step = kFix});
+}
+
+std::vector<std::string> VirtiofsdCommand(const VirtiofsdProgram& program, const Share& share,
+                                          const std::filesystem::path& mount_point) {
+  std::string descriptor = fmt::format("--fd={}", kVirtiofsdSocket);
+  if (program.kind == VirtiofsdKind::kRust) {
+    std::vector<std::string> command = {program.path.string(), descriptor, "--shared-dir", share.path, "--cache=auto"};
+    if (share.readonly) command.emplace_back("--readonly");
+    return command;
+  }
+  std::vector<std::string> command;
+  std::string source = share.path;
+  if (share.readonly) {
+    source = mount_point.string();
+    command = {"unshare", "--mount", "--", "/bin/sh", "-c", kReadOnlyView, "sh", share.path, source};
+  }
+  // Options are separated by commas there, and a comma in a name cannot be told.
+  command.insert(command.end(),
+                 {program.path.string(), "-f", descriptor, "-o", "source=" + source, "-o", "cache=auto"});
+  return command;
+}
+
+std::unique_ptr<Process> ServeShare(const Sandbox& sandbox, const Share& share, const std::filesystem::path& socket) {
+  VirtiofsdProgram program = FindVirtiofsd();
+  if (program.kind == VirtiofsdKind::kQemu) {
+    if (geteuid() != 0) {
+      throw HostLacks({.summary = fmt::format("{} needs root to share '{}'", program.path.string(), share.path),
+                       .next_step = "put the virtiofsd of Rust (1.0 or later) on PATH, or run as root"});
+    }
+    if (share.path.find(',') != std::string::npos) {
+      throw HostLacks(
+          {.summary = fmt::format("{} cannot share '{}': its name has a comma", program.path.string(), share.path),
+           .next_step = "share it under another name, or put the virtiofsd of Rust on PATH"});
+    }
+  }
+  std::filesystem::path mount_point = socket;
+  mount_point.replace_extension(".ro");
+  std::filesystem::create_directories(mount_point);
+  UniqueFd listener = ListenOn(socket);
+  std::filesystem::path log = sandbox.Path("virtiofsd.log");
+  return sandbox.Start({.argv = VirtiofsdCommand(program, share, mount_point),
+                        .stdout_path = log,
+                        .stderr_path = log,
+                        .inherit = {{listener.get(), kVirtiofsdSocket}},
+                        .grace = Duration::zero()});
+}
+
+}  // namespace mayfly::internal
