@@ -203,6 +203,11 @@ Session::Reply Session::HandOver(ReadyFork fork, const std::string& from) {
   Opened(
       {{"name", fork.spec.name}, {"memory", fork.spec.memory.count()}, {"cpus", fork.spec.cpus}, {"template", from}});
   Process& vmm = *fork.machine.vmm;
+  {
+    std::lock_guard lock(mutex_);
+    info_["processes"].push_back({{"pid", vmm.pid()}, {"program", fork.driver}});
+  }
+  pool_.changes().Bump();
   Reply reply{.body = {{"directory", sandbox_->directory().string()},
                        {"driver", fork.driver},
                        {"record", fork.machine.record},

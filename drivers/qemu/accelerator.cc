@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <optional>
 #include <system_error>
 
 #if defined(__x86_64__)
@@ -146,37 +147,59 @@ KvmState KnownKvmState(const QemuProgram& qemu) {
   return {KvmState::Verdict::kUnusable, *latest, "MAYFLY_ACCEL=kvm uses it all the same"};
 }
 
+#if defined(__x86_64__)
+namespace {
+
+uint64_t MeasureTscKhz() {
+  struct Sample {
+    uint64_t nanoseconds = 0;
+    uint64_t ticks = 0;
+  };
+  // The reading that was disturbed least of 16.
+  auto sample = [] {
+    Sample best;
+    uint64_t best_gap = std::numeric_limits<uint64_t>::max();
+    for (int i = 0; i < 16; ++i) {
+      timespec now{};
+      uint64_t before = __rdtsc();
+      clock_gettime(CLOCK_MONOTONIC_RAW, &now);
+      uint64_t gap = __rdtsc() - before;
+      if (gap >= best_gap) continue;
+      best_gap = gap;
+      best = {static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec), before + gap / 2};
+    }
+    return best;
+  };
+  constexpr uint64_t kSpan = 2'000'000;  // 2 ms give a few millionths
+  Sample first = sample();
+  Sample last = sample();
+  while (last.nanoseconds - first.nanoseconds < kSpan) last = sample();
+  return static_cast<uint64_t>(static_cast<double>(last.ticks - first.ticks) * 1e6 /
+                               static_cast<double>(last.nanoseconds - first.nanoseconds));
+}
+
+// Each measurement gives another number, and all processes have to mean the same host by it.
+uint64_t AgreedTscKhz() {
+  auto number = [](const std::optional<std::string>& text) {
+    return text ? std::strtoull(text->c_str(), nullptr, 10) : 0;
+  };
+  HostFacts facts;
+  std::string key = "TSC kHz " + BootId();
+  if (uint64_t known = number(facts.Get(key))) return known;
+  auto lock = facts.Lock();
+  if (uint64_t known = number(facts.Get(key))) return known;  // another process has just measured it
+  uint64_t khz = MeasureTscKhz();
+  facts.Put(key, std::to_string(khz));
+  return khz;
+}
+
+}  // namespace
+#endif
+
 uint64_t HostTscKhz() {
 #if defined(__x86_64__)
-  static const uint64_t kKhz = [] {
-    struct Sample {
-      uint64_t nanoseconds = 0;
-      uint64_t ticks = 0;
-    };
-    // The reading that was disturbed least of 16.
-    auto sample = [] {
-      Sample best;
-      uint64_t best_gap = std::numeric_limits<uint64_t>::max();
-      for (int i = 0; i < 16; ++i) {
-        timespec now{};
-        uint64_t before = __rdtsc();
-        clock_gettime(CLOCK_MONOTONIC_RAW, &now);
-        uint64_t gap = __rdtsc() - before;
-        if (gap >= best_gap) continue;
-        best_gap = gap;
-        best = {static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec),
-                before + gap / 2};
-      }
-      return best;
-    };
-    constexpr uint64_t kSpan = 2'000'000;  // 2 ms give a few millionths
-    Sample first = sample();
-    Sample last = sample();
-    while (last.nanoseconds - first.nanoseconds < kSpan) last = sample();
-    return static_cast<uint64_t>(static_cast<double>(last.ticks - first.ticks) * 1e6 /
-                                 static_cast<double>(last.nanoseconds - first.nanoseconds));
-  }();
-  return kKhz;
+  static const uint64_t khz = AgreedTscKhz();
+  return khz;
 #else
   return 0;
 #endif

@@ -80,8 +80,10 @@ ProbeReport QemuDriver::Probe() {
 std::string QemuDriver::CopyIdentity(const MachineSpec& spec) const {
   QemuProgram qemu = FindQemu();
   bool kvm = ChooseAccelerator(spec.accelerator, qemu, spec.boot.kernel).kvm;
-  // The guest counts time by the host's time stamp counter.
-  return fmt::format("{} {} {} {}", qemu.Text(), kvm ? "kvm" : "tcg", HostTscKhz(),
+  // The guest counts time by the host's time stamp counter. In MHz: each boot of the host measures it a little
+  // otherwise.
+  constexpr uint64_t kMhz = 1000;
+  return fmt::format("{} {} {} {}", qemu.Text(), kvm ? "kvm" : "tcg", (HostTscKhz() + kMhz / 2) / kMhz,
                      fmt::join(ExtraQemuArguments(), " "));
 }
 
