@@ -99,6 +99,15 @@ BENCHMARK_CAPTURE(BM_ColdFork, pc, MachineKind::kPc, 128_MiB)
     ->Unit(benchmark::kMillisecond)
     ->Iterations(20);
 
+void BM_BootMicro(benchmark::State& state) {
+  Latency latency(state);
+  for (auto _ : state) {
+    std::optional<Vm> vm;
+    latency.Time([&] { vm.emplace(Vm::Boot(Spec(MachineKind::kMicro, 128_MiB))); });
+  }
+}
+BENCHMARK(BM_BootMicro)->Unit(benchmark::kMillisecond)->Iterations(3);
+
 void BM_CloneDisk(benchmark::State& state, Bytes size) {
   internal::TestDirectory directory;
   std::filesystem::path image = directory / "image.raw";

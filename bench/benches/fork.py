@@ -25,4 +25,9 @@ def measure(context):
         samples = results.samples(name, counter, "ms")
         goal = {"goal": f"≤ {limit} ms", "reached": samples.median <= limit} if limit else {}
         figures.append(Figure(title, samples, **goal))
+    cold, boot = results.samples("BM_ColdForkMicro", "p50_ms", "ms"), results.samples("BM_BootMicro", "p50_ms", "ms")
+    times = boot.median / cold.median
+    figures.insert(
+        4, Figure("cold fork, microvm", cold, boot, "boot", f"1/{times:.1f}", goal="≤ 1/25 of a boot", reached=times >= 25)
+    )
     return figures

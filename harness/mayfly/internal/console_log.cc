@@ -3,18 +3,16 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/file_watch.h>
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/unique_fd.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <cerrno>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <vector>
 
@@ -54,31 +52,26 @@ off_t SizeOf(int fd) {
 
 }  // namespace
 
-class ConsoleLog::Follower : public std::enable_shared_from_this<Follower> {
+class ConsoleLog::Follower {
  public:
   Follower(const std::filesystem::path& path, std::function<void(std::string_view)> on_line)
-      : file_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)),
-        inotify_(IoContext()),
-        on_line_(std::move(on_line)) {
-    UniqueFd watch(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-    if (!file_ || !watch || inotify_add_watch(watch.get(), path.c_str(), IN_MODIFY) < 0) {
-      throw HostLacks(
-          {.summary = "cannot follow the console log " + path.string() + ": " + std::generic_category().message(errno),
-           .next_step = "free space there, or raise fs.inotify.max_user_instances"});
-    }
-    inotify_.assign(watch.Release());
+      : path_(path), file_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)), on_line_(std::move(on_line)) {
+    if (!file_) ThrowCannotFollow(errno);
   }
 
   // The rest of the interface, except the waits, runs on the I/O thread.
   void Start() {
-    Await();
+    try {
+      watch_.emplace(path_, [this] { ReadNew(); });
+    } catch (const std::system_error& error) {
+      ThrowCannotFollow(error.code().value());
+    }
     ReadNew();
   }
 
   void Close() {
     on_line_ = nullptr;
-    boost::system::error_code ignored;
-    inotify_.close(ignored);  // NOLINT(bugprone-unused-return-value): it is in `ignored` too
+    watch_.reset();
   }
 
   void BeginBoot() {
@@ -108,13 +101,10 @@ class ConsoleLog::Follower : public std::enable_shared_from_this<Follower> {
  private:
   static constexpr off_t kChunk = 1 << 16;
 
-  void Await() {
-    inotify_.async_read_some(boost::asio::buffer(events_),
-                             [self = shared_from_this()](const boost::system::error_code& error, size_t) {
-                               if (error) return;
-                               self->ReadNew();
-                               self->Await();
-                             });
+  [[noreturn]] void ThrowCannotFollow(int error) const {
+    throw HostLacks(
+        {.summary = "cannot follow the console log " + path_.string() + ": " + std::generic_category().message(error),
+         .next_step = "free space there, or raise fs.inotify.max_user_instances"});
   }
 
   void ReadNew() {
@@ -151,10 +141,10 @@ class ConsoleLog::Follower : public std::enable_shared_from_this<Follower> {
     }
   }
 
+  const std::filesystem::path path_;
   UniqueFd file_;
-  boost::asio::posix::stream_descriptor inotify_;
+  std::optional<FileWatch> watch_;
   std::function<void(std::string_view)> on_line_;
-  std::array<char, 4096> events_;
   std::string line_;
   off_t dropped_ = 0;
 

@@ -7,6 +7,7 @@
 #include <mayfly/internal/unique_fd.h>
 #include <sys/stat.h>
 
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -95,6 +96,25 @@ TEST_F(ConsoleLogTest, AGuestThatPrintsWithoutEndDoesNotFillTheDisk) {
   ASSERT_EQ(stat(path_.c_str(), &status), 0);
   EXPECT_LE(static_cast<size_t>(status.st_blocks) * 512, 3 * ConsoleLog::kKept);
   EXPECT_EQ(console.Text().size(), ConsoleLog::kKept);
+}
+
+// A user may have 128 instances of inotify.
+TEST_F(ConsoleLogTest, ManyAreFollowedAtOnceAndOneOfThemByTwo) {
+  constexpr size_t kCount = 300;
+  std::vector<std::unique_ptr<ConsoleLog>> consoles;
+  for (size_t i = 0; i < kCount; ++i) {
+    consoles.push_back(std::make_unique<ConsoleLog>(path_.string() + std::to_string(i), [](std::string_view) {}));
+  }
+  ConsoleLog again(path_.string() + "7", [](std::string_view) {});
+  consoles[8].reset();
+  consoles[7].reset();
+  for (size_t i : {7U, 299U}) {
+    UniqueFd writer(open((path_.string() + std::to_string(i)).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+    ASSERT_EQ(write(writer.get(), "there\n", 6), 6);
+  }
+  EXPECT_TRUE(again.WaitFor("there", Deadline::After(seconds(20))));
+  EXPECT_TRUE(consoles[299]->WaitFor("there", Deadline::After(seconds(20))));
+  for (size_t i = 0; i < kCount; ++i) std::filesystem::remove(path_.string() + std::to_string(i));
 }
 
 TEST_F(ConsoleLogTest, CannotFollowAFileThatCannotBeMade) {
