@@ -8,6 +8,7 @@
 #include <mayfly/internal/host_view.h>
 #include <mayfly/internal/nearest.h>
 #include <mayfly/internal/spec_fault.h>
+#include <mayfly/sandbox.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@
 #include "cli/conformance_report.h"
 #include "cli/conformance_runner.h"
 #include "cli/doctor_checks.h"
+#include "cli/evidence.h"
 #include "cli/output.h"
 
 namespace mayfly::cli {
@@ -38,7 +40,8 @@ using internal::Quoted;
 constexpr const char* kFooter =
     "Examples:\n"
     "  mayfly conformance run --driver qemu                      every cell of the matrix with QEMU\n"
-    "  mayfly conformance list --driver qemu                     their names\n\n"
+    "  mayfly conformance list --driver qemu                     their names\n"
+    "  mayfly conformance record ci/results.json                 in mayfly's source tree: keep what a run has shown\n\n"
     "Exit codes: 0; 1 when it could not be done; 2 for a wrong command line. Each command has its own --help.";
 constexpr const char* kRunFooter =
     "Each test runs in a process of its own; one that crashes, hangs or leaves something running fails, and the run "
@@ -52,9 +55,19 @@ constexpr const char* kRunFooter =
     "Examples:\n"
     "  mayfly conformance run --driver qemu --jobs 2\n"
     "  mayfly conformance run --driver qemu --filter 'storage.*:cpu.hotplug' --report report\n"
-    "  mayfly conformance run --driver qemu --report new --compare old/results.json\n\n"
+    "  mayfly conformance run --driver qemu --report new --compare old/results.json\n"
+    "  mayfly conformance run --driver qemu --record             in mayfly's source tree: evidence for the matrix\n\n"
     "Exit codes: 0 when all is as the matrix says; 1 when something deviates; 2 when it could not be run or was "
     "interrupted.";
+
+constexpr const char* kRecordFooter =
+    "Writes matrix/evidence/DRIVER/CAPABILITY.json for each cell that the run has shown something of, with all its\n"
+    "tests; commit them, and what `mayfly matrix docs --write` makes of them. For runs on other hosts than this.\n\n"
+    "Examples:\n"
+    "  mayfly conformance record report/results.json\n\n"
+    "Exit codes: 0; 1 when it could not be done; 2 for a wrong command line.";
+constexpr const char* kMatrixInTree = "matrix/capabilities.json";
+constexpr const char* kEvidenceInTree = "matrix/evidence";
 
 struct Flags {
   std::string driver{};
@@ -63,7 +76,9 @@ struct Flags {
   std::string timeout = "240s";
   std::string report{};
   std::string compare{};
+  std::string results{};
   bool strict = false;
+  bool record = false;
 };
 
 // --- What it ran on -------------------------------------------------------------------------------------------------
@@ -96,14 +111,15 @@ std::map<std::string, std::string> HostFacts() {
 
 // Of the source tree that this is run in, when it is mayfly's.
 std::string Commit() {
-  if (!fs::exists("matrix/capabilities.json") || !internal::FindProgram("git")) return {};
+  if (!fs::exists(kMatrixInTree) || !internal::FindProgram("git")) return {};
   auto git = [](std::vector<std::string> words) {
     words.insert(words.begin(), "git");
     return internal::RunCommand(std::move(words), std::chrono::seconds(10));
   };
   internal::CommandOutput head = git({"rev-parse", "--short=12", "HEAD"});
   if (!head.status.ok()) return {};
-  bool changed = !git({"diff", "--quiet", "HEAD"}).status.ok();
+  // What is made of runs does not change what they run.
+  bool changed = !git({"diff", "--quiet", "HEAD", "--", ".", ":!matrix/evidence", ":!docs", ":!*.md"}).status.ok();
   return head.out.substr(0, head.out.find('\n')) + (changed ? " with changes" : "");
 }
 
@@ -118,6 +134,29 @@ std::map<std::string, std::string> VmmFacts(const std::string& driver, const Con
     }
   }
   return facts;
+}
+
+// --- record ---------------------------------------------------------------------------------------------------------
+
+void RequireSourceTree() {
+  if (fs::exists(kMatrixInTree)) return;
+  throw BadSpec({.summary = fmt::format(
+                     "conformance: evidence is kept in mayfly's source tree, and there is no {} here", kMatrixInTree),
+                 .next_step = "go there; of a run elsewhere: mayfly conformance record DIR/results.json"});
+}
+
+void RecordEvidence(const ConformanceRun& run, const std::vector<CellCase>& all) {
+  std::vector<Evidence> records = EvidenceFrom(run, all);
+  for (const Evidence& record : records) WriteEvidence(record, kEvidenceInTree);
+  Print(fmt::format("recorded {} {} in {}/{}\n", records.size(), records.size() == 1 ? "cell" : "cells",
+                    kEvidenceInTree, run.driver));
+}
+
+int Record(const Flags& flags) {
+  RequireSourceTree();
+  nlohmann::json results = nlohmann::json::parse(ReadTextFile("RESULTS", flags.results), nullptr, false);
+  RecordEvidence(ConformanceRunFrom(results, flags.results), ListCases(ConformanceProgram()));
+  return 0;
 }
 
 // --- run ------------------------------------------------------------------------------------------------------------
@@ -142,26 +181,6 @@ class StopOnSignal {
   static constexpr std::array<int, 2> kSignals = {SIGINT, SIGTERM};
   inline static ConformanceRunner* target = nullptr;
   std::array<struct sigaction, 2> before_{};
-};
-
-// A directory that goes with this, where no report is asked for.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = fs::temp_directory_path() / "mayfly-conformance-XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) throw HostLacks({.summary = "cannot make " + pattern});
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
 };
 
 Colour ColourOf(const CellResult& result) {
@@ -212,14 +231,13 @@ void PrintTable(const ConformanceRun& run, const internal::Matrix& matrix, bool 
   }
 }
 
-std::vector<CellCase> CasesFor(const Flags& flags, const internal::Matrix& matrix, const fs::path& program) {
+std::vector<CellCase> CasesFor(const Flags& flags, const internal::Matrix& matrix, std::vector<CellCase> cases) {
   if (matrix.FindDriver(flags.driver) == nullptr) {
     std::vector<std::string_view> known;
     for (const internal::MatrixDriver& driver : matrix.drivers) known.push_back(driver.id);
     throw BadSpec({.summary = fmt::format("conformance: the matrix has no driver {}{}", Quoted(flags.driver),
                                           internal::DidYouMean(flags.driver, known))});
   }
-  std::vector<CellCase> cases = ListCases(program);
   std::erase_if(cases, [&](const CellCase& of) { return of.driver != flags.driver || !Matches(flags.filter, of); });
   if (cases.empty()) {
     throw BadSpec({.summary = fmt::format("conformance: --filter {} means no test", Quoted(flags.filter)),
@@ -231,10 +249,12 @@ std::vector<CellCase> CasesFor(const Flags& flags, const internal::Matrix& matri
 int Run(const Flags& flags) {
   internal::Matrix matrix = internal::LoadMatrix();
   fs::path program = ConformanceProgram();
+  if (flags.record) RequireSourceTree();
   size_t jobs = ReadCount("--jobs", flags.jobs);
   if (jobs == 0) throw BadSpec({.summary = "conformance: --jobs must be at least 1"});
+  std::vector<CellCase> cases = ListCases(program);
   RunnerOptions options{.program = program,
-                        .cases = CasesFor(flags, matrix, program),
+                        .cases = CasesFor(flags, matrix, cases),
                         .jobs = jobs,
                         .timeout = ReadDuration("--timeout", flags.timeout)};
   std::optional<ConformanceRun> before;
@@ -242,8 +262,9 @@ int Run(const Flags& flags) {
     nlohmann::json old = nlohmann::json::parse(ReadTextFile("--compare", flags.compare), nullptr, false);
     before = ConformanceRunFrom(old, flags.compare);
   }
-  std::optional<TemporaryDirectory> temporary;
-  options.directory = flags.report.empty() ? temporary.emplace().path() : fs::path(flags.report);
+  std::optional<Sandbox> temporary;
+  if (flags.report.empty()) temporary = Sandbox::Create("conformance");
+  options.directory = temporary ? temporary->directory() : fs::path(flags.report);
   fs::create_directories(options.directory);
 
   internal::ProbeReports reports = internal::ProbeAll();
@@ -267,6 +288,7 @@ int Run(const Flags& flags) {
   run.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   run.results = runner.results();
   run.vmm = VmmFacts(flags.driver, run, reports);
+  if (auto report = reports.find(flags.driver); report != reports.end()) run.simulated = report->second.simulated;
 
   PrintTable(run, matrix, colour);
   auto deviations = std::count_if(run.results.begin(), run.results.end(),
@@ -276,6 +298,7 @@ int Run(const Flags& flags) {
     WriteReport(run, matrix, flags.report, before);
     Print(fmt::format("report: {}\n", (fs::path(flags.report) / "report.html").string()));
   }
+  if (flags.record) RecordEvidence(run, cases);
   FlushOutput();
   if (!run.complete) Complain("mayfly: conformance: interrupted: this is only a part of the run");
   if (!run.complete) return kUsage;
@@ -294,7 +317,7 @@ int RunOrCannot(const Flags& flags) {
 
 int List(const Flags& flags) {
   internal::Matrix matrix = internal::LoadMatrix();
-  for (const CellCase& of : CasesFor(flags, matrix, ConformanceProgram())) Print(of.test + "\n");
+  for (const CellCase& of : CasesFor(flags, matrix, ListCases(ConformanceProgram()))) Print(of.test + "\n");
   return 0;
 }
 
@@ -303,7 +326,7 @@ int List(const Flags& flags) {
 void AddConformance(CLI::App& app, Action& chosen) {
   auto flags = std::make_shared<Flags>();
   CLI::App& conformance =
-      *app.add_subcommand("conformance", "Show on a real VMM what the capability matrix says: run, list");
+      *app.add_subcommand("conformance", "Show on a real VMM what the capability matrix says: run, list, record");
   conformance.require_subcommand(1);
   conformance.footer(kFooter);
   auto add = [&](const char* name, const char* description, int (*function)(const Flags&)) -> CLI::App& {
@@ -318,9 +341,14 @@ void AddConformance(CLI::App& app, Action& chosen) {
   run.add_option("--jobs,-j", flags->jobs, "Tests at a time")->type_name("N")->capture_default_str();
   run.add_option("--timeout", flags->timeout, "For each test")->type_name("TIME")->capture_default_str();
   run.add_flag("--strict", flags->strict, "An unexpected pass is a deviation");
+  run.add_flag("--record", flags->record, "Keep what was shown in matrix/evidence, as evidence for the matrix");
   run.add_option("--report", flags->report, "Write results.json, junit.xml, report.md, report.html, logs, artefacts")
       ->type_name("DIR");
   run.add_option("--compare", flags->compare, "The results.json of another run, for report.html")->type_name("FILE");
+  CLI::App& record = *conformance.add_subcommand("record", "Keep what a report's run has shown as evidence");
+  record.footer(kRecordFooter);
+  record.add_option("RESULTS", flags->results, "The results.json of a report")->required()->type_name("");
+  record.callback([flags, &chosen] { chosen = [flags] { return Record(*flags); }; });
   CLI::App& list = add("list", "Names of the tests", List);
   list.footer(
       "Examples:\n  mayfly conformance list --driver ch --filter 'memory.*'\n\n"

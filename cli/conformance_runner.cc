@@ -211,9 +211,6 @@ bool Matches(std::string_view filter, const CellCase& of) {
 
 ConformanceRunner::ConformanceRunner(RunnerOptions options, const internal::HostView& view)
     : options_(std::move(options)), view_(view), stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  std::string pattern = "/tmp/mayfly-c-XXXXXX";
-  if (mkdtemp(pattern.data()) == nullptr) throw HostLacks({.summary = "cannot make " + pattern});
-  runtime_ = pattern;
   fs::create_directories(options_.directory / "logs");
   for (const CellCase& of : options_.cases) {
     const internal::MatrixRow* row = view_.matrix().Find(of.capability);
@@ -222,11 +219,6 @@ ConformanceRunner::ConformanceRunner(RunnerOptions options, const internal::Host
     }
     results_.push_back({.of = of, .status = std::string(internal::RowOf(row->cells.at(of.driver).status).name)});
   }
-}
-
-ConformanceRunner::~ConformanceRunner() {
-  std::error_code ignored;
-  fs::remove_all(runtime_, ignored);
 }
 
 void ConformanceRunner::RequestStop() noexcept {
@@ -303,8 +295,8 @@ std::string ConformanceRunner::Watch(TestProcess& test, CellResult& result) cons
 
 void ConformanceRunner::RunOne(CellResult& result, size_t number) {
   Clock::time_point begin = Clock::now();
-  fs::path runtime = runtime_ / std::to_string(number);
-  fs::path report = runtime_ / fmt::format("{}.json", number);
+  fs::path runtime = sandbox_.Path(std::to_string(number));
+  fs::path report = sandbox_.Path(fmt::format("{}.json", number));
   std::string name = FileNameFor(result.of);
   fs::path artefacts = options_.directory / "artefacts" / name;
   fs::remove_all(artefacts);

@@ -14,6 +14,7 @@
 #include <mayfly/deadline.h>
 #include <mayfly/internal/host_view.h>
 #include <mayfly/internal/unique_fd.h>
+#include <mayfly/sandbox.h>
 
 #include <atomic>
 #include <filesystem>
@@ -52,7 +53,6 @@ class ConformanceRunner {
   using Progress = std::function<void(const CellResult& result, size_t done, size_t all)>;
 
   ConformanceRunner(RunnerOptions options, const internal::HostView& view);
-  ~ConformanceRunner();
   ConformanceRunner(const ConformanceRunner&) = delete;
   ConformanceRunner& operator=(const ConformanceRunner&) = delete;
 
@@ -70,8 +70,8 @@ class ConformanceRunner {
 
   RunnerOptions options_;
   const internal::HostView& view_;
-  std::filesystem::path runtime_;  // its tests' runtime directories; short, for the sockets in them
-  internal::UniqueFd stop_;        // an eventfd; readable: stop
+  Sandbox sandbox_ = Sandbox::Create("c");  // its tests' runtime directories; a short name, for the sockets in them
+  internal::UniqueFd stop_;                 // an eventfd; readable: stop
   std::vector<CellResult> results_;
   std::atomic<size_t> next_ = 0;
   std::mutex told_;

@@ -155,6 +155,15 @@ TEST_F(ConformanceCommand, AnInterruptedOneSaysThatItIsAPart) {
   EXPECT_THAT(ReadWholeFile(Report() / "report.md", 1 << 20), HasSubstr("interrupted"));
 }
 
+TEST_F(ConformanceCommand, RecordsEvidenceInASourceTreeOnly) {
+  Program({"good"});
+  Run({});
+  Outcome elsewhere = RunMayfly({"conformance", "run", "--driver", "qemu", "--record"}, Options());
+  EXPECT_EQ(elsewhere.status.code, 2);
+  EXPECT_THAT(elsewhere.err, HasSubstr("mayfly's source tree, and there is no matrix/capabilities.json here"));
+  EXPECT_EQ(RunMayfly({"conformance", "record", Report() / "results.json"}, Options()).status.code, 1);
+}
+
 TEST_F(ConformanceCommand, TellsWhatItCannotRun) {
   Program({"good"});
   auto run = [&](const std::vector<std::string>& words) { return RunMayfly(words, Options()); };

@@ -16,6 +16,7 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/evidence.h"
 #include "cli/matrix_diff.h"
 #include "cli/matrix_docs.h"
 #include "cli/output.h"
@@ -47,10 +48,13 @@ constexpr const char* kShowFooter =
     "Exit codes: 0; 1 when there is no such capability, driver, group or status, or no matrix; 2 for a wrong command "
     "line.";
 constexpr const char* kCheckFooter =
-    "FILE is matrix/capabilities.json of the current directory when it is there, else the installed one.\n\n"
+    "FILE is matrix/capabilities.json of the current directory when it is there, else the installed one. Each cell "
+    "that\n"
+    "says supported must have been shown on the real VMM: its record is in the directory evidence beside FILE, where\n"
+    "`mayfly conformance run --record` puts it.\n\n"
     "Examples:\n"
     "  mayfly matrix check\n"
-    "  mayfly matrix check other.json\n\n"
+    "  mayfly matrix check other.json --without-evidence\n\n"
     "Exit codes: 0 when nothing is wrong; 1 when something is, each fault on a line of standard error; 2 for a wrong "
     "command\n"
     "line.";
@@ -78,9 +82,13 @@ struct Flags {
   bool quiet = false;
   bool check = false;
   bool write = false;
+  bool without_evidence = false;
 };
 
 constexpr const char* kInTree = "matrix/capabilities.json";
+
+// The records of a matrix file are beside it.
+EvidenceOfCells EvidenceBeside(const fs::path& file) { return ReadEvidence(file.parent_path() / "evidence"); }
 
 // --- show -----------------------------------------------------------------------------------------------------------
 
@@ -168,8 +176,13 @@ void PrintField(const char* name, const std::string& text) {
   }
 }
 
+std::string Age(const Evidence& record) {
+  int days = DaysOld(record);
+  return days == 0 ? "today" : fmt::format("{} {} ago", days, days == 1 ? "day" : "days");
+}
+
 // All about one capability.
-void PrintDetails(const Matrix& matrix, const MatrixRow& row, bool colour) {
+void PrintDetails(const Matrix& matrix, const MatrixRow& row, const EvidenceOfCells& evidence, bool colour) {
   Print(fmt::format("{}  {}: {}\n", Coloured(row.id, Colour::kBold, colour), row.title, row.gives));
   for (const MatrixDriver& driver : matrix.drivers) {
     auto found = row.cells.find(driver.id);
@@ -185,6 +198,10 @@ void PrintDetails(const Matrix& matrix, const MatrixRow& row, bool colour) {
     for (const std::string& id : cell.needs) PrintField("needs", fmt::format("{}: {}", id, matrix.FindNeed(id)->means));
     for (const internal::MatrixNote& note : cell.notes)
       PrintField("note", fmt::format("{} ({})", note.text, note.source));
+    if (auto record = evidence.find({driver.id, row.id}); record != evidence.end()) {
+      PrintField("shown", fmt::format("{} ({}): {}", SummaryOf(record->second), Age(record->second),
+                                      WordOf(record->second.outcome).words));
+    }
   }
 }
 
@@ -245,7 +262,7 @@ int Show(const Flags& flags) {
   } else if (rows.empty()) {
     Print("there is no such cell\n");
   } else if (!flags.id.empty()) {
-    PrintDetails(matrix, rows.front(), colour);
+    PrintDetails(matrix, rows.front(), EvidenceBeside(internal::MatrixFile()), colour);
   } else {
     PrintTable(matrix, rows, colour);
   }
@@ -259,6 +276,9 @@ int Check(const Flags& flags) {
   if (file.empty()) file = fs::exists(kInTree) ? fs::path(kInTree) : internal::MatrixFile();
   std::string text = ReadTextFile("FILE", file);
   std::vector<std::string> faults = internal::MatrixFaults(text, file.string());
+  if (faults.empty() && !flags.without_evidence) {
+    faults = EvidenceFaults(internal::MatrixFromJson(text, file.string()), EvidenceBeside(file));
+  }
   for (const std::string& fault : faults) Complain(fault);
   if (!faults.empty()) {
     throw BadSpec({.summary = fmt::format("matrix check: {} {} in {}", faults.size(),
@@ -280,12 +300,13 @@ int Docs(const Flags& flags) {
                    .next_step = "run it in mayfly's source tree, or name that: mayfly matrix docs --root DIR"});
   }
   Matrix matrix = internal::LoadMatrix(root / kInTree);
+  EvidenceOfCells evidence = EvidenceBeside(root / kInTree);
   if (!flags.check && !flags.write) {
-    Print(MatrixPage(matrix));
+    Print(MatrixPage(matrix, evidence));
     return 0;
   }
   std::vector<std::string> stale;
-  for (const MatrixDocument& document : MatrixDocuments(matrix, root)) {
+  for (const MatrixDocument& document : MatrixDocuments(matrix, evidence, root)) {
     if (document.found == document.wanted) continue;
     stale.push_back(document.file.lexically_relative(root).string());
     if (!flags.write) continue;
@@ -366,6 +387,7 @@ void AddMatrix(CLI::App& app, Action& chosen) {
   CLI::App& check = add("check", "Whether a matrix file is as it should be", kCheckFooter, Check);
   check.add_option("FILE", flags->file, "The file")->type_name("");
   check.add_flag("-q,--quiet", flags->quiet, "Say nothing when nothing is wrong");
+  check.add_flag("--without-evidence", flags->without_evidence, "Do not ask whether what is supported was shown");
 
   CLI::App& docs = add("docs", "The documents that are made from the matrix", kDocsFooter, Docs);
   CLI::Option* check_flag =

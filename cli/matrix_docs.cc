@@ -124,10 +124,36 @@ std::string Details(const MatrixDriver& driver, const MatrixCell& cell) {
   return text;
 }
 
-std::string DriverTable(const Matrix& matrix) {
-  std::string text = TableHead({"backend", "in mayfly", "what it is", "needs for each capability"});
+std::string EvidenceLine(const Evidence& record) {
+  std::string text = fmt::format("  - shown {}", SummaryOf(record));
+  auto lacking = std::count_if(record.tests.begin(), record.tests.end(),
+                               [](const EvidenceTest& test) { return test.outcome == "not_verified"; });
+  if (record.outcome != "pass") text = fmt::format("  - {} {}", WordOf(record.outcome).words, SummaryOf(record));
+  if (lacking > 0) text += fmt::format("; {} of its {} tests could not be run there", lacking, record.tests.size());
+  return text + "\n";
+}
+
+// How many of a driver's cells were shown, and when.
+std::string EvidenceSummary(const std::string& driver, const EvidenceOfCells& evidence) {
+  size_t count = 0;
+  std::string oldest;
+  std::string newest;
+  for (const auto& [cell, record] : evidence) {
+    if (cell.first != driver || !record.Proves()) continue;
+    ++count;
+    if (oldest.empty() || record.date < oldest) oldest = record.date;
+    newest = std::max(newest, record.date);
+  }
+  if (count == 0) return "none yet";
+  return fmt::format("{} cells, {}", count, oldest == newest ? oldest : oldest + " to " + newest);
+}
+
+std::string DriverTable(const Matrix& matrix, const EvidenceOfCells& evidence) {
+  std::string text =
+      TableHead({"backend", "in mayfly", "what it is", "needs for each capability", "shown on the real VMM"});
   for (const MatrixDriver& driver : matrix.drivers) {
-    text += TableRow({driver.title, Code(driver.id), Escaped(driver.about), CodeList(driver.needs)});
+    text += TableRow({driver.title, Code(driver.id), Escaped(driver.about), CodeList(driver.needs),
+                      EvidenceSummary(driver.id, evidence)});
   }
   return text;
 }
@@ -164,13 +190,14 @@ std::string ReadIfThere(const fs::path& file) {
 
 }  // namespace
 
-std::string MatrixPage(const Matrix& matrix) {
+std::string MatrixPage(const Matrix& matrix, const EvidenceOfCells& evidence) {
   std::string text = fmt::format(
       "<!-- {} -->\n# What each backend has\n\nEach of {} capabilities with each of {} backends, as "
       "[matrix/capabilities.json](../matrix/capabilities.json) says it: the enum `Capability`, this page, the table in "
       "the "
       "README and the conformance tests are made from that file.\n\n{}\n{}\n{}\n",
-      kGenerator, matrix.rows.size(), matrix.drivers.size(), GroupTable(matrix), StatusTable(), DriverTable(matrix));
+      kGenerator, matrix.rows.size(), matrix.drivers.size(), GroupTable(matrix), StatusTable(),
+      DriverTable(matrix, evidence));
   for (const internal::MatrixGroup& group : matrix.groups) {
     text += fmt::format("## {}\n\n{}\n", group.title, Table(matrix, group.id));
   }
@@ -181,7 +208,12 @@ std::string MatrixPage(const Matrix& matrix) {
   text += "## Details\n";
   for (const MatrixRow& row : matrix.rows) {
     text += fmt::format("\n### {}\n\n{}: {}.\n\n", row.id, row.title, row.gives);
-    for (const MatrixDriver& driver : matrix.drivers) text += Details(driver, row.cells.at(driver.id));
+    for (const MatrixDriver& driver : matrix.drivers) {
+      text += Details(driver, row.cells.at(driver.id));
+      if (auto record = evidence.find({driver.id, row.id}); record != evidence.end()) {
+        text += EvidenceLine(record->second);
+      }
+    }
   }
   return text;
 }
@@ -208,11 +240,13 @@ std::string ReadmeWithTable(std::string_view readme, const Matrix& matrix) {
   return text + "\n## What each backend has\n" + block;
 }
 
-std::vector<MatrixDocument> MatrixDocuments(const Matrix& matrix, const fs::path& root) {
+std::vector<MatrixDocument> MatrixDocuments(const Matrix& matrix, const EvidenceOfCells& evidence,
+                                            const fs::path& root) {
   fs::path page = root / "docs" / "matrix.md";
   fs::path readme = root / "README.md";
   std::string old_readme = ReadIfThere(readme);
-  return {{page, ReadIfThere(page), MatrixPage(matrix)}, {readme, old_readme, ReadmeWithTable(old_readme, matrix)}};
+  return {{page, ReadIfThere(page), MatrixPage(matrix, evidence)},
+          {readme, old_readme, ReadmeWithTable(old_readme, matrix)}};
 }
 
 }  // namespace mayfly::cli

@@ -1,4 +1,5 @@
-// What is generated from the matrix and lives in the repository: docs/matrix.md and the table in README.md.
+// What is generated from the matrix and its evidence and lives in the repository: docs/matrix.md and the table in
+// README.md.
 //
 //   for (const MatrixDocument& document : MatrixDocuments(matrix, root)) … document.wanted …
 #pragma once
@@ -10,10 +11,12 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/evidence.h"
+
 namespace mayfly::cli {
 
-// The page with every cell.
-std::string MatrixPage(const internal::Matrix& matrix);
+// The page with every cell, and when and on what each was shown.
+std::string MatrixPage(const internal::Matrix& matrix, const EvidenceOfCells& evidence);
 
 // A README with the table of groups in it: between its markers, else in place of a line `<!-- matrix -->`, else in a
 // section of its own at the end. Throws BadSpec when one marker is there without the other.
@@ -24,6 +27,7 @@ struct MatrixDocument {
   std::string found{};  // empty when it is not there
   std::string wanted{};
 };
-std::vector<MatrixDocument> MatrixDocuments(const internal::Matrix& matrix, const std::filesystem::path& root);
+std::vector<MatrixDocument> MatrixDocuments(const internal::Matrix& matrix, const EvidenceOfCells& evidence,
+                                            const std::filesystem::path& root);
 
 }  // namespace mayfly::cli

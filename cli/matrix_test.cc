@@ -103,6 +103,15 @@ TEST(MatrixCheck, TellsEachFaultOnALine) {
                                  HasSubstr("mayfly: matrix check: 2 faults in ")));
 }
 
+TEST(MatrixCheck, AsksForEvidenceOfWhatIsSupported) {
+  TestDirectory directory;
+  WriteWholeFile(directory / "m.json", MatrixText());
+  Result result = Mayfly({"matrix", "check", directory / "m.json"});
+  EXPECT_EQ(result.code, kFailed);
+  EXPECT_THAT(result.text, HasSubstr("lifecycle.boot: drivers.qemu: it is supported, but nothing shows it"));
+  EXPECT_EQ(Mayfly({"matrix", "check", "--without-evidence", directory / "m.json"}).code, 0);
+}
+
 TEST(MatrixCheck, SaysThatAFileIsMissingOrNoJson) {
   TestDirectory directory;
   WriteWholeFile(directory / "m.json", "capabilities: yes");
@@ -171,7 +180,7 @@ TEST(MatrixReadme, IsLeftAloneWhenAMarkerIsMissing) {
 }
 
 TEST(MatrixPage, HasALineForEachCellWithItsReason) {
-  std::string page = MatrixPage(internal::LoadMatrix());
+  std::string page = MatrixPage(internal::LoadMatrix(), {});
   EXPECT_THAT(page, AllOf(StartsWith("<!-- Generated from matrix/capabilities.json"), HasSubstr("### cpu.hotplug\n"),
                           HasSubstr("- **Virtualization.framework**: not possible: CPUCount is fixed")));
 }

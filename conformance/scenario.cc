@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <mayfly/driver.h>
+#include <mayfly/image.h>
 #include <mayfly/internal/running_test.h>
 
 #include <algorithm>
@@ -12,8 +13,6 @@
 namespace mayfly::conformance {
 namespace {
 
-namespace fs = std::filesystem;
-
 std::vector<ScenarioEntry>& Entries() {
   static auto& entries = *new std::vector<ScenarioEntry>;
   return entries;
@@ -21,11 +20,7 @@ std::vector<ScenarioEntry>& Entries() {
 
 }  // namespace
 
-Scenario::~Scenario() {
-  vms_.clear();
-  std::error_code ignored;
-  if (!directory_.empty()) fs::remove_all(directory_, ignored);
-}
+Scenario::~Scenario() { vms_.clear(); }  // before the directory that their files may be in
 
 void Scenario::Use(std::string driver, Capability capability) {
   driver_ = std::move(driver);
@@ -46,10 +41,10 @@ Vm& Scenario::Boot(MachineSpec spec) {
   vm.Boot();
   if (!began_) {
     MachineInfo info = vm.machine().Info();
-    facts_ = {{"vmm", info.vmm},
-              {"machine", info.machine},
-              {"accelerator", info.accelerator},
-              {"image", vm.machine().spec().image}};
+    facts_ = {{"vmm", info.vmm}, {"machine", info.machine}, {"accelerator", info.accelerator}};
+    if (const std::string& image = vm.machine().spec().image; !image.empty()) {
+      facts_["image"] = fmt::format("{} {}", image, ImageStore().Find(image).hash);
+    }
   }
   began_ = true;
   internal::RunningTest::Get().Enter("test");
@@ -74,13 +69,9 @@ std::optional<std::string> Scenario::Harm() {
   return std::nullopt;
 }
 
-const fs::path& Scenario::Directory() {
-  if (directory_.empty()) {
-    std::string pattern = fs::temp_directory_path() / "mayfly-conformance-XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) throw HostLacks({.summary = "cannot make " + pattern});
-    directory_ = pattern;
-  }
-  return directory_;
+const std::filesystem::path& Scenario::Directory() {
+  if (!directory_) directory_ = Sandbox::Create("scenario");
+  return directory_->directory();
 }
 
 void Scenario::RequireOffered() const {

@@ -26,6 +26,7 @@
 #include <mayfly/capability.h>
 #include <mayfly/errors.h>
 #include <mayfly/matchers.h>
+#include <mayfly/sandbox.h>
 #include <mayfly/vm.h>
 
 #include <chrono>
@@ -85,7 +86,7 @@ class Scenario {
   bool began_ = false;
   std::map<std::string, std::string> facts_{};
   std::vector<std::unique_ptr<Vm>> vms_{};
-  std::filesystem::path directory_{};
+  std::optional<Sandbox> directory_{};
 };
 
 // What a command of the guest printed; throws GuestFailed when it did not succeed.

@@ -44,6 +44,8 @@ struct HostCheck {
 struct ProbeReport {
   bool usable = false;    // a plain VM can be booted
   std::string version{};  // "QEMU 7.2.19 (/usr/bin/qemu-system-x86_64)"
+  // Another VMM stands in for the backend's: what works here shows nothing of the real one.
+  bool simulated = false;
   std::vector<HostCheck> checks{};
   std::vector<CapabilityReport> capabilities{};  // one for each of AllCapabilities(), in that order
 };
