@@ -7,6 +7,7 @@
 #include <mayfly/image.h>
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/lease.h>
+#include <mayfly/internal/shell_words.h>
 #include <mayfly/internal/vm_impl.h>
 #include <mayfly/snapshot.h>
 #include <sys/stat.h>
@@ -29,11 +30,6 @@ constexpr std::string_view kPanicMarker = "Kernel panic - not syncing";
 std::string MadeUpName(const MachineSpec& spec) {
   std::random_device random;
   return fmt::format("{}-{:04x}", spec.image.empty() ? "vm" : spec.image, random() & 0xffff);
-}
-
-Duration BootTimeout(const MachineSpec& spec) {
-  if (spec.boot_timeout > Duration::zero()) return spec.boot_timeout;
-  return Scaled(spec.boot.firmware.empty() ? seconds(60) : seconds(180));
 }
 
 void CopyIfThere(const fs::path& from, const fs::path& to) {
@@ -120,9 +116,14 @@ void Vm::Impl::ConnectAgent() {
                                                 [this](const GuestFailed& error) { ThrowExplained(error); }});
 }
 
+Duration Vm::Impl::BootTimeout() const {
+  if (asked_.boot_timeout > Duration::zero()) return asked_.boot_timeout;
+  return Scaled(asked_.boot.firmware.empty() ? seconds(60) : seconds(180));
+}
+
 void Vm::Impl::Boot() {
   Clock::time_point began = Clock::now();
-  Deadline deadline = Deadline::After(BootTimeout(asked_));
+  Deadline deadline = Deadline::After(BootTimeout());
   console_->BeginBoot();
   size_t from = machine_->timeline().size();
   machine_->Boot();
@@ -135,12 +136,12 @@ void Vm::Impl::TakeOver() {
   console_->BeginBoot();
   size_t from = machine_->timeline().size();
   ConnectAgent();
-  AwaitReady(from, began, Deadline::After(BootTimeout(asked_)), "take over");
+  AwaitReady(from, began, Deadline::After(BootTimeout()), "take over");
 }
 
 void Vm::Impl::GoOnFrom(const fs::path& snapshot, const GuestIdentity& identity) {
   Clock::time_point began = Clock::now();
-  Deadline deadline = Deadline::After(BootTimeout(asked_));
+  Deadline deadline = Deadline::After(BootTimeout());
   // Into the file that is followed already, and before this run begins: a panic of long ago is none of now.
   CopyIfThere(snapshot / kSnapshotConsole, machine_->console_path());
   console_->BeginBoot();
@@ -235,7 +236,7 @@ void Vm::Impl::Kill() {
 
 void Vm::Impl::Reboot(Duration timeout) {
   Clock::time_point began = Clock::now();
-  Deadline deadline = Deadline::After(timeout > Duration::zero() ? timeout : BootTimeout(asked_));
+  Deadline deadline = Deadline::After(timeout > Duration::zero() ? timeout : BootTimeout());
   console_->BeginBoot();
   size_t from = machine_->timeline().size();
   InGuest("reboot", [deadline](Agent& agent) { agent.Reboot(deadline); });
@@ -247,7 +248,7 @@ void Vm::Impl::Reset() {
   console_->BeginBoot();
   size_t from = machine_->timeline().size();
   machine_->Reset();
-  AwaitReady(from, began, Deadline::After(BootTimeout(asked_)), "reset");
+  AwaitReady(from, began, Deadline::After(BootTimeout()), "reset");
 }
 
 void Vm::Impl::ThrowExplained(GuestFailed error) {
@@ -297,10 +298,14 @@ void Vm::Impl::WriteArtifacts(const fs::path& directory) {
   MachineInfo info = machine_->Info();
   std::ofstream script(directory / "reproduce.sh");
   script << "#!/bin/sh\n"
-         << "# Boots the same machine and gives a shell in it. The VMM was " << info.vmm << " (" << info.machine << ", "
-         << info.accelerator << "), started as:\n#  ";
-  for (const std::string& word : info.command_line) script << " " << word;
-  script << "\nexec mayfly run --spec \"$(dirname \"$0\")/spec.json\" -it -- \"${@:-/bin/sh}\"\n";
+         << "# Boots the same machine and gives a shell in it, or runs the command in the arguments.\n"
+         << "# The VMM was " << info.vmm << " (" << info.machine << ", " << info.accelerator << "), started as:\n"
+         << "#   " << internal::ShellLine(info.command_line) << "\n"
+         << "here=$(cd \"$(dirname \"$0\")\" && pwd)\n"
+         << "if [ -t 0 ] && [ -t 1 ]; then terminal=-it; fi\n"
+         // Paths of the spec may be relative to it.
+         << "cd " << internal::ShellWord(fs::current_path().native()) << " || exit\n"
+         << "exec mayfly run --spec \"$here/spec.json\" $terminal -- \"${@:-/bin/sh}\"\n";
   script.close();
   chmod((directory / "reproduce.sh").c_str(), 0755);
 }

@@ -342,7 +342,10 @@ void AgentConnection::OnGreeting(const Message& message) {
   if (message.type() != "hello") ThrowProtocolError("a greeting that is no hello");
   if (++greetings_ > kMaxGreetings) ThrowProtocolError("it said hello too often");
   uint64_t session = message.Number("session");
-  if (session_ != 0 && session_ != session) EndSession("the guest restarted");
+  if (session_ != 0 && session_ != session) {
+    bool same_boot = Printable(message.Text("boot")) == hello_->boot_id;
+    EndSession(same_boot ? "the guest's agent restarted" : "the guest restarted");
+  }
   if (message.Number("client") != client_) return Greet();  // it started just now, or answered another host
   if (session_ == session) return;
   auto protocol = static_cast<uint32_t>(message.Number("protocol"));

@@ -95,6 +95,8 @@ class Vm::Impl final : public internal::LiveVm {
   [[noreturn]] void ThrowExplained(GuestFailed error);
   [[noreturn]] void ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing);
   void ConnectAgent();
+  // How long the guest may take until its agent answers.
+  Duration BootTimeout() const;
 
   std::vector<std::unique_ptr<Machine>> former_;  // goes last: disks of machine_ lie on files of theirs
   std::unique_ptr<Machine> machine_;
@@ -121,6 +123,9 @@ auto Vm::Impl::InGuest(std::string_view doing, Operation operation) -> decltype(
          .next_step = "Boot() it first"});
   }
   try {
+    // Between the end of one agent and the hello of the next, which its service manager or the guest's next boot
+    // starts.
+    if (agent_->connected() && !agent_->hello()) agent_->WaitForHello(Deadline::After(BootTimeout()));
     return operation(*agent_);
   } catch (const GuestFailed& error) {
     ThrowExplained(error);
