@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <mayfly/errors.h>
-#include <mayfly/image.h>
 #include <mayfly/internal/files.h>
+#include <mayfly/internal/own_templates.h>
 #include <mayfly/internal/small_file_system.h>
 #include <mayfly/internal/template_store.h>
 #include <mayfly/internal/test_directory.h>
@@ -59,17 +59,6 @@ class ForkFault : public PoolFixture {
     return script;
   }
 
-  // A cache with the images of the usual one and templates of its own, in `place`.
-  static TemplateStore UseCacheIn(const fs::path& place) {
-    fs::path usual = ImageStore().directory();
-    fs::create_directories(place / "images");
-    for (const auto& entry : fs::directory_iterator(usual)) {
-      if (entry.path().filename() == "templates") continue;
-      fs::create_symlink(entry.path(), place / "images" / entry.path().filename());
-    }
-    Set("MAYFLY_CACHE_DIR", place);
-    return TemplateStore();
-  }
   void TearDown() override {
     PoolFixture::TearDown();
     for (const char* name : {"MAYFLY_CACHE_DIR", "MAYFLY_QEMU"}) unsetenv(name);  // NOLINT(concurrency-mt-unsafe)
@@ -120,7 +109,7 @@ TEST_F(ForkFault, AFullRuntimeDirectoryIsToldAndNothingElseSuffers) {
 }
 
 TEST_F(ForkFault, ATemplateOfAnotherQemuIsNotUsed) {
-  TemplateStore store = UseCacheIn(directory_ / "cache");
+  TemplateStore store = UseOwnTemplates(directory_ / "cache");
   Fork();
   ASSERT_THAT(store.List(), SizeIs(1));
   fs::path old = store.List()[0].directory;
@@ -138,7 +127,7 @@ TEST_F(ForkFault, ATemplateOfAnotherQemuIsNotUsed) {
 }
 
 TEST_F(ForkFault, ADamagedTemplateIsBuiltAgain) {
-  TemplateStore store = UseCacheIn(directory_ / "cache");
+  TemplateStore store = UseOwnTemplates(directory_ / "cache");
   Fork();
   ASSERT_THAT(store.List(), SizeIs(1));
   fs::path damaged = store.List()[0].directory;
@@ -152,7 +141,7 @@ TEST_F(ForkFault, DirectoriesMayBeFortyDeepWhereNoSocketIs) {
   fs::path deep = directory_.path();
   for (int level = 0; level < 40; ++level) deep /= "level-" + std::to_string(level);
   fs::create_directories(deep);
-  UseCacheIn(deep / "cache");
+  UseOwnTemplates(deep / "cache");
   fs::path before = fs::current_path();
   fs::current_path(deep);
   EXPECT_EQ(Out(*std::make_unique<Vm>(Fork()), "echo alive"), "alive\n");

@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import re
+import select
 import signal
 import subprocess
 import tempfile
@@ -116,12 +117,22 @@ class Soak:
             left += [f"a lease: {lease}" for lease in pool.get("leases", [])]
         stop = [self.context.program("bin", "mayfly"), "pool", "stop"]
         subprocess.run(stop, env=self.environment, capture_output=True, check=True)
-        left += [f"a sandbox: {path}" for path in self.runtime.glob("p[0-9]*")]
         for entry in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if os.fsencode(self.runtime) in words:
+            if os.fsencode(self.runtime) in words and not ends(int(entry.name)):
                 left.append(f"a process: {words.decode(errors='replace')[:200]}")
-        return left
+        return left + [f"a sandbox: {path}" for path in self.runtime.glob("p[0-9]*")]
+
+
+def ends(pid):
+    """Whether it does so by itself: those that clean up after others are the last."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return True
+    ended, _, _ = select.select([process], [], [], 20)
+    os.close(process)
+    return bool(ended)

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/own_templates.h>
 #include <mayfly/internal/test_directory.h>
 
 #include <chrono>
@@ -47,9 +48,19 @@ class Counted {
   std::string identity_;
 };
 
-std::string Unique(const std::string& name) {
-  return name + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count());
-}
+// What is prepared here nobody needs afterwards, so it goes to a cache of its own, and no daemon keeps forks of it.
+class PreparedFork : public testing::Test {
+ protected:
+  void SetUp() override {
+    internal::UseOwnTemplates(directory_ / "cache");
+    setenv("MAYFLY_POOL", "off", 1);  // NOLINT(concurrency-mt-unsafe): one thread
+  }
+  void TearDown() override {
+    for (const char* name : {"MAYFLY_POOL", "MAYFLY_CACHE_DIR"}) unsetenv(name);  // NOLINT(concurrency-mt-unsafe)
+  }
+
+  TestDirectory directory_;
+};
 
 std::string WhyNoFork(Vm& vm) {
   for (const Event& event : vm.machine().timeline().Events()) {
@@ -80,8 +91,8 @@ TEST(Fork, SiblingsDrawDifferentRandomNumbers) {
   EXPECT_EQ(drawn.size(), 12U);
 }
 
-TEST(Fork, AProcessThatRunsInTheTemplateDrawsNothingBeforeTheForkHasEntropy) {
-  Counted prepare(Unique("drawing"));
+TEST_F(PreparedFork, AProcessThatRunsInTheTemplateDrawsNothingBeforeTheForkHasEntropy) {
+  Counted prepare("drawing");
   // It draws as fast as it can all the time; the first numbers that a fork's process draws are the last in the file.
   auto draw = [](Vm& vm) {
     vm.Exec(
@@ -115,8 +126,8 @@ TEST(Fork, ClockIsTheHostsWithinFiftyMilliseconds) {
   EXPECT_LT(best, 0.05);
 }
 
-TEST(Fork, PreparationRunsOnceAndEveryForkStartsFromIt) {
-  Counted prepare(Unique("once"));
+TEST_F(PreparedFork, PreparationRunsOnceAndEveryForkStartsFromIt) {
+  Counted prepare("once");
   for (int i = 0; i < 3; ++i) {
     Vm vm = Vm::Fork(Small(), prepare.Get());
     EXPECT_THAT(Out(vm, "cat /prepared"), HasSubstr("once"));
@@ -126,8 +137,8 @@ TEST(Fork, PreparationRunsOnceAndEveryForkStartsFromIt) {
   EXPECT_EQ(prepare.runs, 1);
 }
 
-TEST(Fork, OfAPreparedVmHasAddressesOfItsOwn) {
-  Counted prepare(Unique("addresses"));
+TEST_F(PreparedFork, HasAddressesOfItsOwn) {
+  Counted prepare("addresses");
   MachineSpec spec = Small();
   spec.nics = {{.id = "nic", .kind = NicKind::kNone}};
   std::set<std::string> addresses;
@@ -140,23 +151,22 @@ TEST(Fork, OfAPreparedVmHasAddressesOfItsOwn) {
   EXPECT_EQ(addresses.size(), 3U);
 }
 
-TEST(Fork, IsPreparedAgainWhenAnUploadedFileHasChanged) {
-  TestDirectory directory;
-  std::ofstream(directory / "program") << "first";
-  Counted prepare(Unique("upload"));
-  auto upload = [&](Vm& vm) { vm.Upload(directory / "program", "/program"); };
+TEST_F(PreparedFork, IsPreparedAgainWhenAnUploadedFileHasChanged) {
+  std::ofstream(directory_ / "program") << "first";
+  Counted prepare("upload");
+  auto upload = [&](Vm& vm) { vm.Upload(directory_ / "program", "/program"); };
   {
     Vm vm = Vm::Fork(Small(), prepare.Get(upload));
     EXPECT_EQ(Out(vm, "cat /program"), "first");
   }
-  std::ofstream(directory / "program") << "second, and longer";
+  std::ofstream(directory_ / "program") << "second, and longer";
   Vm vm = Vm::Fork(Small(), prepare.Get(upload));
   EXPECT_EQ(Out(vm, "cat /program"), "second, and longer");
   EXPECT_EQ(prepare.runs, 2);
 }
 
-TEST(Fork, APreparationThatFailsIsToldAndTriedAgain) {
-  Counted prepare(Unique("failing"));
+TEST_F(PreparedFork, APreparationThatFailsIsToldAndTriedAgain) {
+  Counted prepare("failing");
   auto fail = [](Vm& vm) { vm.Exec("false").OrThrow(); };
   EXPECT_THROW(Vm::Fork(Small(), prepare.Get(fail)), GuestFailed);
   EXPECT_THROW(Vm::Fork(Small(), prepare.Get(fail)), GuestFailed);

@@ -27,7 +27,10 @@ extern char** environ;
 namespace mayfly::internal {
 namespace {
 
-std::string ErrnoText(int error) { return std::generic_category().message(error); }
+std::string ErrnoText(int error) {
+  std::string text = std::generic_category().message(error);
+  return error == EMFILE || error == ENFILE ? text + " (`ulimit -n` raises their limit)" : text;
+}
 
 // All that the child needs between fork and exec, prepared before: only async-signal-safe calls are allowed there.
 struct LaunchPlan {
