@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 #include <mayfly/internal/files.h>
 
+#include <filesystem>
+#include <vector>
+
 #include "conformance/scenario.h"
 
 namespace mayfly::conformance {
@@ -19,10 +22,48 @@ SCENARIO_FOR(kPlatformUefi, "the guest was booted by UEFI firmware") {
   EXPECT_TRUE(vm.Stat("/sys/firmware/efi"));
 }
 
-SCENARIO_FOR(kPlatformTpm, "the guest has a TPM 2.0") {
-  Vm& vm = Boot({.tpm = Tpm{}});
-  vm.WaitForFile("/sys/class/tpm/tpm0", Scaled(kSoon));
+// A command of TPM 2.0 with the owner's empty password: its code, its handles, and what follows. Returns the answer in
+// hexadecimal digits.
+std::string AskTpm(Vm& vm, uint32_t code, const std::vector<uint32_t>& handles, const std::string& parameters) {
+  using namespace std::string_literals;  // NOLINT(google-build-using-namespace)
+  auto number = [](uint32_t value) {
+    return std::string{static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
+                       static_cast<char>(value)};
+  };
+  std::string body = number(code);
+  for (uint32_t handle : handles) body += number(handle);
+  body += "\0\0\0\x09\x40\0\0\x09\0\0\0\0\0"s + parameters;
+  vm.WriteFile("/run/command", "\x80\x02"s + number(static_cast<uint32_t>(body.size()) + 6) + body);
+  return Out(vm,
+             "exec 3<>/dev/tpm0; dd if=/run/command bs=4096 count=1 2>/dev/null >&3 && dd bs=4096 count=1 2>/dev/null "
+             "<&3 | xxd -p -c 200");
+}
+
+SCENARIO_FOR(kPlatformTpm, "what a guest keeps in its TPM 2.0 outlasts a power cut, and no other guest has it") {
+  using namespace std::string_literals;  // NOLINT(google-build-using-namespace)
+  constexpr uint32_t kOwner = 0x40000001;
+  constexpr uint32_t kPlace = 0x01500000;
+  MachineSpec spec{.tpm = Tpm{}};
+  Vm& vm = Boot(spec);
+  vm.WaitForFile("/dev/tpm0", Scaled(kSoon));
   EXPECT_THAT(vm.Exec("cat /sys/class/tpm/tpm0/tpm_version_major"), Prints("2\n"));
+  auto read = [&](Vm& of) { return AskTpm(of, 0x14e, {kOwner, kPlace}, "\0\x04\0\0"s); };
+  EXPECT_THAT(read(vm), Not(HasSubstr("626c7565")));
+  // Four bytes that the owner reads and writes.
+  AskTpm(vm, 0x12a, {kOwner}, "\0\0\0\x0e\x01\x50\0\0\0\x0b\0\x02\0\x02\0\0\0\x04"s);
+  AskTpm(vm, 0x137, {kOwner, kPlace},
+         "\0\x04"
+         "blue\0\0"s);
+  EXPECT_THAT(read(vm), HasSubstr("626c7565")) << "\"blue\"";
+  vm.Kill();
+  vm.Boot();
+  EXPECT_THAT(read(vm), HasSubstr("626c7565"));
+  EXPECT_THAT(read(Boot(spec)), Not(HasSubstr("626c7565")));
+}
+
+REFUSAL_FOR(kPlatformTpm, "a guest without one has none") {
+  Vm& vm = Boot({.machine = MachineKind::kPc});
+  EXPECT_FALSE(vm.Stat("/sys/class/tpm/tpm0"));
 }
 
 // Generic kernels have drivers that Debian's cloud kernels lack.
@@ -51,9 +92,33 @@ SCENARIO_FOR(kPlatformWatchdog, "a guest that feeds its watchdog goes on") {
 
 SCENARIO_FOR(kPlatformGraphics, "the host sees what the guest draws") {
   Vm& vm = Boot({.graphics = Graphics{}});
-  auto png = Directory() / "screen.png";
-  vm.machine().Screenshot(png);
-  EXPECT_THAT(internal::ReadWholeFile(png, 64 << 20), StartsWith("\x89PNG"));
+  auto screen = [&] {
+    vm.machine().Screenshot(Directory() / "screen.png");
+    return internal::ReadWholeFile(Directory() / "screen.png", 64 << 20);
+  };
+  // The screen shows text, which is in memory at 0xb8000: a letter and its colours, 2000 times. Letters of the colour
+  // that is behind them, and so the cursor, are not seen.
+  auto fill = [&](const std::string& both_colours) {
+    Out(vm, fmt::format("head -c 4000 /dev/zero | tr '\\0' '\\{}' | dd of=/dev/mem bs=4000 count=1 iflag=fullblock "
+                        "seek=753664 oflag=seek_bytes conv=notrunc 2>/dev/null",
+                        both_colours));
+  };
+  const char* red = "104";
+  const char* blue = "021";
+  fill(red);
+  std::string first = screen();
+  EXPECT_THAT(first, StartsWith("\x89PNG"));
+  EXPECT_TRUE(screen() == first) << "the guest drew nothing new";
+  fill(blue);
+  EXPECT_FALSE(screen() == first) << "the guest drew something else";
+  fill(red);
+  EXPECT_TRUE(screen() == first) << "the guest drew the same as at first";
+}
+
+REFUSAL_FOR(kPlatformGraphics, "a guest without a display has no picture") {
+  Vm& vm = Boot();
+  EXPECT_THROW(vm.machine().Screenshot(Directory() / "screen.png"), Error);
+  EXPECT_FALSE(std::filesystem::exists(Directory() / "screen.png"));
 }
 
 SCENARIO_FOR(kPlatformAudio, "the guest has a sound card") {

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <mayfly/agent.h>
 
 #include <future>
 
@@ -9,6 +10,11 @@ namespace {
 
 // A process of the guest that counts in memory only, and says the number when asked for it.
 constexpr const char* kCount = "n=0; while read -r line; do n=$((n + 1)); echo \"n=$n\"; done";
+
+// Another one that goes on counting, into a file: by renaming, so that nobody reads it when it is empty.
+constexpr const char* kCountFile =
+    "n=0; (while true; do n=$((n + 1)); echo $n > /run/new; mv /run/new /run/n; sleep 0.1; done) >/dev/null 2>&1 & "
+    "echo $! > /run/pid";
 
 SCENARIO_FOR(kStatePause, "a paused guest answers nothing, and goes on where it was") {
   Vm& vm = Boot();
@@ -47,10 +53,7 @@ SCENARIO_FOR(kStateSnapshot, "a saved machine is a directory, and the guest goes
 
 SCENARIO_FOR(kStateRestore, "a restored guest has its processes and what it had not synced, and nothing of later") {
   Vm& vm = Boot({.disks = {{.id = "data", .size = 16_MiB}}});
-  // By renaming, so that nobody reads the file when it is empty.
-  Out(vm,
-      "n=0; (while true; do n=$((n + 1)); echo $n > /run/new; mv /run/new /run/n; sleep 0.1; done) >/dev/null 2>&1 & "
-      "echo $! > /run/pid");
+  Out(vm, kCountFile);
   // Keeps the disk open, so that what was written to it stays in the guest's page cache.
   Out(vm, "(exec 3<>/dev/vda; echo blue >&3; touch /run/written; sleep 600) >/dev/null 2>&1 &");
   for (const char* file : {"/run/n", "/run/written"}) vm.WaitForFile(file, Scaled(kSoon));
@@ -71,17 +74,55 @@ REFUSAL_FOR(kStateRestore, "what was never saved is refused, and the guest goes 
   EXPECT_THAT(vm.Exec("true"), Succeeds());
 }
 
+// Moves a guest by this address, and finds in the other process what it had, and its process going on.
+void Move(Vm& source, Vm& destination, const std::string& url) {
+  Out(source, "echo blue > /run/unsynced");
+  Out(source, kCountFile);
+  source.WaitForFile("/run/n", Scaled(kSoon));
+  std::string boot_id = Out(source, "cat /proc/sys/kernel/random/boot_id");
+  int64_t before = Number(source, "cat /run/n");
+
+  Machine& receiver = destination.machine();
+  auto received = std::async(std::launch::async, [&] {
+    try {
+      receiver.ReceiveMigration(url);
+    } catch (...) {
+      receiver.timeline().Add("conformance", "listening", "");  // it never will
+      throw;
+    }
+  });
+  auto listening =
+      receiver.timeline().WaitFor([](const Event& e) { return e.name == "listening"; }, Deadline::After(Scaled(kSoon)));
+  if (listening && !listening->detail.empty()) source.machine().SendMigration(listening->detail);
+  received.get();
+
+  EXPECT_EQ(AwaitState(source, MachineState::kStopped).reason.substr(0, 5), "moved");
+  Agent agent(receiver.ConnectAgent(), receiver.timeline(), {.name = destination.name(), .transcript = {}});
+  agent.WaitForHello(Deadline::After(Scaled(kSoon)));
+  auto there = [&](const char* command) { return agent.Exec(command).OrThrow().out; };
+  EXPECT_EQ(there("cat /proc/sys/kernel/random/boot_id"), boot_id);
+  EXPECT_EQ(there("cat /run/unsynced"), "blue\n");
+  EXPECT_THAT([&] { return std::stoll(there("cat /run/n")); }, Eventually(testing::Gt(before), Scaled(kSoon)));
+}
+
 SCENARIO_FOR(kStateMigration, "a running guest moves to another VMM process with its processes") {
   MachineSpec spec{.name = "moves"};
   Vm& source = Boot(spec);
-  Vm& destination = Create(spec);
-  Out(source, "echo blue > /run/unsynced");
-  std::string url = "unix:" + (Directory() / "migration").string();
-  auto received = std::async(std::launch::async, [&] { destination.machine().ReceiveMigration(url); });
-  source.machine().SendMigration(url);
-  received.get();
-  EXPECT_EQ(AwaitState(source, MachineState::kStopped).state, MachineState::kStopped);
-  EXPECT_THAT(destination.Exec("cat /run/unsynced"), Prints("blue\n"));
+  Move(source, Create(spec), "unix:" + (Directory() / "migration").string());
+}
+
+SCENARIO_FOR(kStateMigration, "a running guest moves over TCP") {
+  MachineSpec spec{.name = "moves"};
+  Vm& source = Boot(spec);
+  Move(source, Create(spec), "tcp:127.0.0.1:0");
+}
+
+REFUSAL_FOR(kStateMigration, "where nobody receives it the guest stays and goes on") {
+  Vm& vm = Boot();
+  EXPECT_THROW(vm.machine().SendMigration("unix:" + (Directory() / "nobody").string()), Error);
+  EXPECT_THROW(vm.machine().SendMigration("carrier pigeon"), BadSpec);
+  EXPECT_THAT(vm.Exec("true"), Succeeds());
+  EXPECT_EQ(vm.status().state, MachineState::kReady);
 }
 
 SCENARIO_FOR(kStateCounters, "the counters of a disk are what the guest did") {

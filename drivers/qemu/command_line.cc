@@ -174,6 +174,10 @@ void AddSmallDevices(Arguments& arguments, const CommandLineInput& in) {
   if (spec.pvpanic) Add(arguments, "-device", "pvpanic");
   if (spec.watchdog) Add(arguments, "-device", "i6300esb,id=watchdog");
   if (spec.generation_id) Add(arguments, "-device", "vmgenid,guid=auto,id=generation");
+  if (spec.graphics) {
+    Add(arguments, "-device",
+        fmt::format("VGA,id=display,edid=on,xres={},yres={}", spec.graphics->width, spec.graphics->height));
+  }
 }
 
 // Empty slots, as functions of one device so that they leave the bus to others.

@@ -47,7 +47,7 @@ struct CommandLineInput {
   std::filesystem::path directory{};  // of the VM: console.log and sockets are there
   Wiring wiring = Wiring::kDescriptors;
   MemoryPlace memory{};
-  bool restore = false;              // waits to be told to go on from the state on kStateDescriptor
+  bool restore = false;              // waits to be told from where to take the state that it goes on from
   std::vector<std::string> extra{};  // appended as they are
 };
 

@@ -231,6 +231,13 @@ TEST(QemuCommandLine, ArrangesProcessorsAsAskedFor) {
   EXPECT_EQ(ValuesOf(LineOf(spec), "-smp").at(0), "cpus=8,sockets=2,dies=1,cores=2,threads=2");
 }
 
+TEST(QemuCommandLine, HasADisplayOfTheSizeAskedFor) {
+  MachineSpec spec = Minimal();
+  spec.graphics = Graphics{.width = 800, .height = 600};
+  std::vector<std::string> line = LineOf(spec);
+  EXPECT_THAT(ValuesOf(line, "-device"), Contains("VGA,id=display,edid=on,xres=800,yres=600"));
+}
+
 TEST(QemuCommandLine, TellsWhatAWatchdogDoes) {
   MachineSpec spec = Minimal();
   spec.watchdog = Watchdog{.action = WatchdogAction::kPowerOff};

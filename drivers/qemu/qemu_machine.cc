@@ -101,7 +101,7 @@ std::vector<std::string> QemuMachine::CommandLine(bool for_people) const {
                           .directory = sandbox_.directory(),
                           .wiring = for_people ? Wiring::kPaths : Wiring::kDescriptors,
                           .memory = for_people ? MemoryPlace{} : start_.memory,
-                          .restore = !for_people && static_cast<bool>(start_.state),
+                          .restore = !for_people && !start_.incoming.empty(),
                           .extra = ExtraQemuArguments()});
 }
 

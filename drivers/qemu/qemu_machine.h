@@ -67,6 +67,9 @@ class QemuMachine final : public Machine {
   std::map<std::string, std::map<std::string, uint64_t>> Counters() override;
   void InjectNmi() override;
   void CoreDump(const std::filesystem::path& file) override;
+  void Screenshot(const std::filesystem::path& png) override;
+  void SendMigration(const std::string& url) override;
+  void ReceiveMigration(const std::string& url) override;
   void Snapshot(const std::filesystem::path& directory) override;
   void Restore(const std::filesystem::path& directory) override;
   void KeepMemoryIn(const std::filesystem::path& directory) override { memory_directory_ = directory; }
@@ -81,7 +84,8 @@ class QemuMachine final : public Machine {
   // What a run of QEMU begins with.
   struct Start {
     MemoryPlace memory{};
-    UniqueFd state{};  // what it restores; none: it boots
+    UniqueFd state{};        // the file that it restores
+    std::string incoming{};  // QEMU's address of the state that it goes on from; empty: it boots
     bool state_has_memory = false;
   };
 
@@ -91,7 +95,9 @@ class QemuMachine final : public Machine {
   void RequireDown(std::string_view what) const;
   void Launch(Start start, std::string_view doing);
   void AwaitStart(Deadline deadline);
-  void AwaitRestored(Deadline deadline);
+  void AwaitIncoming(std::string_view from_what, Deadline deadline);
+  void RequireMovable(const std::string& url) const;
+  std::string ListeningAddress(const std::string& url);
   void SaveState(const std::filesystem::path& directory);
   void RequireSavable() const;
   void RememberMadeUpMacs(const SnapshotInfo& info);

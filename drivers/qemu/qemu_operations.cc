@@ -97,6 +97,13 @@ std::map<std::string, std::map<std::string, uint64_t>> QemuMachine::Counters() {
   return counters;
 }
 
+void QemuMachine::Screenshot(const std::filesystem::path& png) {
+  if (!spec_.graphics) {
+    throw BadSpec({.summary = fmt::format("'{}' has no display", name()), .next_step = "give its spec graphics"});
+  }
+  Execute("screendump", {{"filename", std::filesystem::absolute(png).string()}, {"format", "png"}});
+}
+
 void QemuMachine::CoreDump(const std::filesystem::path& file) {
   Execute("dump-guest-memory", {{"paging", false}, {"protocol", "file:" + std::filesystem::absolute(file).string()}});
 }

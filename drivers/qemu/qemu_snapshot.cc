@@ -20,6 +20,7 @@
 
 #include "drivers/qemu/capabilities.h"
 #include "drivers/qemu/qemu_machine.h"
+#include "drivers/qemu/qemu_migration.h"
 #include "drivers/qemu/qmp.h"
 
 namespace mayfly::internal {
@@ -32,23 +33,6 @@ using std::chrono::seconds;
 constexpr const char* kStateFile = "state";
 constexpr const char* kMemory = "memory";
 constexpr const char* kStateName = "mayfly-state";
-
-// Saving 3 GiB/s less than this: a guest of some GiB onto a slow disk.
-Deadline SaveDeadline() { return Deadline::After(Scaled(seconds(300))); }
-
-json Capabilities(bool ignore_shared) {
-  return {
-      {"capabilities",
-       {{{"capability", "events"}, {"state", true}}, {{"capability", "x-ignore-shared"}, {"state", ignore_shared}}}}};
-}
-
-bool IsEndOfMigration(const Event& event) {
-  if (event.source == "mayfly" && event.name == "state") {
-    return event.detail.starts_with("Stopped") || event.detail.starts_with("Failed");
-  }
-  return event.source == "qemu" && event.name == "MIGRATION" &&
-         (event.detail.find("completed") != std::string::npos || event.detail.find("failed") != std::string::npos);
-}
 
 // The files of a directory of memory, copied so that holes stay holes.
 void CopyMemory(const fs::path& from, const fs::path& to) {
@@ -81,9 +65,8 @@ void QemuMachine::SaveState(const fs::path& directory) {
   UniqueFd state = OpenToWrite(directory / kStateFile, 0600);
   QmpClient& qmp = process_->qmp();
   Deadline deadline = SaveDeadline();
-  qmp.Execute("migrate-set-capabilities", Capabilities(start_.memory.kind == MemoryKind::kShared), deadline);
-  // Unlimited: a file takes what the disk takes.
-  qmp.Execute("migrate-set-parameters", {{"max-bandwidth", uint64_t{1} << 40}}, deadline);
+  qmp.Execute("migrate-set-capabilities", MigrationCapabilities(start_.memory.kind == MemoryKind::kShared), deadline);
+  qmp.Execute("migrate-set-parameters", MigrationParameters(), deadline);
   qmp.Execute("getfd", {{"fdname", kStateName}}, deadline, std::move(state));
   size_t from = timeline_.size();
   try {
@@ -94,7 +77,7 @@ void QemuMachine::SaveState(const fs::path& directory) {
   }
   auto end = timeline_.WaitFor(IsEndOfMigration, deadline, from);
   if (!end) throw Timeout({.summary = fmt::format("'{}' (qemu): its state was not saved in time", name())});
-  if (end->detail.find("completed") != std::string::npos) return;
+  if (IsGoodEnd(*end)) return;
   std::string why = process_->qmp().Execute("query-migrate", nullptr, deadline).value("error-desc", end->detail);
   throw HostLacks({.summary = fmt::format("'{}' (qemu): its state was not saved: {}", name(), why),
                    .next_step = fmt::format("look for free space in {}", directory.string())});
@@ -188,7 +171,9 @@ void QemuMachine::Restore(const fs::path& directory) {
          .next_step = next_step});
   }
   RememberMadeUpMacs(info);
-  Start start{.state = OpenToRead(directory / kStateFile), .state_has_memory = !info.shared_memory};
+  Start start{.state = OpenToRead(directory / kStateFile),
+              .incoming = fmt::format("fd:{}", kStateDescriptor),
+              .state_has_memory = !info.shared_memory};
   if (info.shared_memory) {
     start.memory = {MemoryKind::kPrivate, fs::absolute(directory) / kMemory};
     if (!memory_directory_.empty()) CopyMemory(start.memory.directory, memory_directory_);
@@ -202,23 +187,24 @@ void QemuMachine::Restore(const fs::path& directory) {
   }
   try {
     Launch(std::move(start), "restoring");
-    AwaitRestored(Deadline::After(Scaled(seconds(60))));
+    AwaitIncoming("a snapshot", Deadline::After(Scaled(seconds(60))));
   } catch (Error& error) {
     error.AddNote(fmt::format("it was to go on from {}", directory.string()));
     throw;
   }
 }
 
-void QemuMachine::AwaitRestored(Deadline deadline) {
+void QemuMachine::AwaitIncoming(std::string_view from_what, Deadline deadline) {
   try {
     QmpClient& qmp = process_->qmp();
     qmp.Negotiate(deadline);
-    qmp.Execute("migrate-set-capabilities", Capabilities(!start_.state_has_memory), deadline);
+    qmp.Execute("migrate-set-capabilities", MigrationCapabilities(!start_.state_has_memory), deadline);
     size_t from = timeline_.size();
-    qmp.Execute("migrate-incoming", {{"uri", fmt::format("fd:{}", kStateDescriptor)}}, deadline);
+    qmp.Execute("migrate-incoming", {{"uri", start_.incoming}}, deadline);
+    if (!start_.incoming.starts_with("fd:")) timeline_.Add("qemu", "listening", ListeningAddress(start_.incoming));
     auto end = timeline_.WaitFor(IsEndOfMigration, deadline, from);
     if (!end) throw Timeout({.summary = "QEMU did not restore the machine in time"});
-    if (end->detail.find("completed") == std::string::npos) throw VmmDied({.summary = "the state was not restored"});
+    if (!IsGoodEnd(*end)) throw VmmDied({.summary = "the state was not restored"});
     SetUpRunning(deadline);
   } catch (const VmmDied& error) {
     ThrowStartFailed(error.text().summary);
@@ -227,7 +213,7 @@ void QemuMachine::AwaitRestored(Deadline deadline) {
   }
   RunOnIoThread([&] {
     if (status().state == MachineState::kStarting) {
-      SetState(MachineState::kRunning, fmt::format("{} goes on from a snapshot", qemu_.Text()));
+      SetState(MachineState::kRunning, fmt::format("{} goes on from {}", qemu_.Text(), from_what));
     }
   });
 }
