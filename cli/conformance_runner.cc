@@ -7,6 +7,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/files.h>
+#include <mayfly/internal/installed_program.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -160,20 +161,7 @@ class TestProcess {
   uint64_t limit = UINT64_MAX;
 };
 
-fs::path ConformanceProgram() {
-  const char* chosen = std::getenv("MAYFLY_CONFORMANCE");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
-  if (chosen != nullptr && *chosen != '\0') {
-    if (access(chosen, X_OK) == 0) return chosen;
-    throw HostLacks({.summary = fmt::format("MAYFLY_CONFORMANCE: {} cannot be run", chosen)});
-  }
-  std::array<fs::path, 2> places = {MAYFLY_BUILD_LIBEXEC_DIRECTORY, MAYFLY_INSTALL_LIBEXEC_DIRECTORY};
-  for (const fs::path& place : places) {
-    if (access((place / "mayfly-conformance").c_str(), X_OK) == 0) return place / "mayfly-conformance";
-  }
-  throw HostLacks({.summary = fmt::format("conformance: there is no mayfly-conformance in {} or {}", places[0].string(),
-                                          places[1].string()),
-                   .next_step = "set MAYFLY_CONFORMANCE to where it is"});
-}
+fs::path ConformanceProgram() { return internal::InstalledProgram("mayfly-conformance", "MAYFLY_CONFORMANCE"); }
 
 std::vector<CellCase> ListCases(const fs::path& program) {
   internal::CommandOutput listed = internal::RunCommand({program.string(), "--list-cases"}, std::chrono::seconds(60));

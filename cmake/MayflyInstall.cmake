@@ -16,8 +16,9 @@ install(FILES ${PROJECT_BINARY_DIR}/harness/generated/mayfly/capability.h DESTIN
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/mayfly)
 set(data_directory ${CMAKE_INSTALL_DATADIR}/mayfly)
+set(daemon ${CMAKE_INSTALL_LIBEXECDIR}/mayfly/mayflyd)
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/mayflyConfig.cmake.in ${PROJECT_BINARY_DIR}/mayflyConfig.cmake
-                              INSTALL_DESTINATION ${package} PATH_VARS data_directory)
+                              INSTALL_DESTINATION ${package} PATH_VARS data_directory daemon)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/mayflyConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(EXPORT mayflyTargets NAMESPACE mayfly:: DESTINATION ${package})
 install(FILES ${PROJECT_BINARY_DIR}/mayflyConfig.cmake ${PROJECT_BINARY_DIR}/mayflyConfigVersion.cmake

@@ -99,7 +99,7 @@ MachineSpec ResolveImage(MachineSpec spec, const Progress& progress) {
 
 fs::path DataDirectory() {
   std::string own = Variable("MAYFLY_DATA_DIR");
-  std::vector<fs::path> places = {MAYFLY_INSTALL_DATA_DIRECTORY, MAYFLY_BUILD_DATA_DIRECTORY};
+  std::vector<fs::path> places = {MAYFLY_BUILD_DATA_DIRECTORY, MAYFLY_INSTALL_DATA_DIRECTORY};
   // An installed mayfly command that was moved with its prefix has its data beside it.
   std::error_code unknown;
   fs::path program = fs::read_symlink("/proc/self/exe", unknown);

@@ -1,3 +1,4 @@
+#include <mayfly/internal/installed_program.h>
 #include <mayfly/internal/pool_connection.h>
 
 #include <fcntl.h>
@@ -147,19 +148,7 @@ PoolMode ChosenPoolMode() {
   throw BadSpec({.summary = fmt::format("MAYFLY_POOL: \"{}\" is not a mode; allowed: on, off", mode)});
 }
 
-fs::path DaemonProgram() {
-  const char* chosen = Environment("MAYFLY_DAEMON");
-  std::array<fs::path, 2> places = {MAYFLY_BUILD_LIBEXEC_DIRECTORY, MAYFLY_INSTALL_LIBEXEC_DIRECTORY};
-  if (chosen != nullptr) {
-    if (access(chosen, X_OK) == 0) return chosen;
-    throw HostLacks({.summary = fmt::format("MAYFLY_DAEMON: {}: {}", chosen, ErrnoText(errno))});
-  }
-  for (const fs::path& place : places) {
-    if (access((place / "mayflyd").c_str(), X_OK) == 0) return place / "mayflyd";
-  }
-  throw HostLacks({.summary = fmt::format("there is no mayflyd in {} or {}", places[0].string(), places[1].string()),
-                   .next_step = "set MAYFLY_DAEMON to where it is, or MAYFLY_POOL=off to do without it"});
-}
+fs::path DaemonProgram() { return InstalledProgram("mayflyd", "MAYFLY_DAEMON"); }
 
 std::string PoolName() {
   fs::path program = DaemonProgram();
