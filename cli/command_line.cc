@@ -19,6 +19,11 @@ namespace {
 
 using internal::Quoted;
 
+// Subcommands that run a command in a guest; their exit codes are that command's.
+bool RunsInGuest(std::string_view subcommand) {
+  return subcommand == "run" || subcommand == "host" || subcommand == "resume";
+}
+
 // CLI11's own formatter, with the usage lines that fit us.
 class HelpFormatter : public CLI::Formatter {
  public:
@@ -31,16 +36,13 @@ class HelpFormatter : public CLI::Formatter {
   }
   std::string make_usage(const CLI::App* app, std::string name) const override {
     if (app->get_name() == "resume") return "Usage: " + name + " [OPTIONS] DIR [-- COMMAND [ARGUMENTS…]]\n";
-    if (app->get_name() == "run") return "Usage: " + name + " [OPTIONS] -- COMMAND [ARGUMENTS…]\n";
+    if (RunsInGuest(app->get_name())) return "Usage: " + name + " [OPTIONS] -- COMMAND [ARGUMENTS…]\n";
     return CLI::Formatter::make_usage(app, std::move(name));
   }
   std::string make_subcommands(const CLI::App* app, CLI::AppFormatMode mode) const override {
     return CLI::detail::find_and_replace(CLI::Formatter::make_subcommands(app, mode), "\nSubcommands:", "\nCommands:");
   }
 };
-
-// Subcommands that run a command in a guest; their exit codes are that command's.
-bool RunsInGuest(std::string_view subcommand) { return subcommand == "run" || subcommand == "resume"; }
 
 struct Split {
   std::vector<std::string> words;                     // up to "--"
@@ -98,7 +100,8 @@ ErrorText TextOf(CLI::App& app, const CLI::ParseError& error) {
   }
   if (RunsInGuest(last->get_name()) && !extra[0].starts_with("-")) {
     return {.summary = Prefix(last) + "the command for the guest comes after \"--\"",
-            .next_step = fmt::format("mayfly {} -- {}", last->get_name() == "run" ? "run" : "resume DIR", extra[0])};
+            .next_step = fmt::format("mayfly {} -- {}", last->get_name() == "resume" ? "resume DIR" : last->get_name(),
+                                     extra[0])};
   }
   return {.summary = UnknownWord(last, extra[0]), .next_step = help};
 }
@@ -117,10 +120,12 @@ int Mayfly(const std::vector<std::string>& arguments) {
       "First steps:\n"
       "  mayfly doctor                     what this host can do, and how to get the rest\n"
       "  mayfly run -- uname -a            a fresh VM for one command\n"
-      "  mayfly run -it -- sh              a shell in one\n\n"
+      "  mayfly run -it -- sh              a shell in one\n"
+      "  mayfly host -- CMD                a command of yours where /dev/kvm works\n\n"
       "Each command has its own --help with examples and exit codes.");
   Action chosen;
   AddRun(app, split.command, chosen);
+  AddHost(app, split.command, chosen);
   AddResume(app, split.command, chosen);
   AddImage(app, chosen);
   AddDoctor(app, chosen);

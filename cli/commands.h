@@ -20,12 +20,13 @@ using Action = std::function<int()>;
 // Exit codes besides 0; scripts depend on them.
 inline constexpr int kFailed = 1;         // what was asked could not be done, or `doctor` found that no VM can run
 inline constexpr int kUsage = 2;          // the command line is wrong
-inline constexpr int kRunTimedOut = 124;  // `run` and `resume`: the command was ended by --timeout
-inline constexpr int kRunFailed = 125;    // `run` and `resume`: mayfly itself failed, or the command line is wrong
+inline constexpr int kRunTimedOut = 124;  // `run`, `host`, `resume`: the command was ended by --timeout
+inline constexpr int kRunFailed = 125;    // `run`, `host`, `resume`: mayfly itself failed, or the command line is wrong
 inline constexpr int kSignalled = 128;    // plus a signal's number
 
 // `words` are those after "--"; nothing when there was none.
 void AddRun(CLI::App& app, const std::optional<std::vector<std::string>>& words, Action& chosen);
+void AddHost(CLI::App& app, const std::optional<std::vector<std::string>>& words, Action& chosen);
 void AddResume(CLI::App& app, const std::optional<std::vector<std::string>>& words, Action& chosen);
 void AddImage(CLI::App& app, Action& chosen);
 void AddDoctor(CLI::App& app, Action& chosen);

@@ -1,0 +1,111 @@
+#include "cli/emulated_host.h"
+
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+
+#include <algorithm>
+#include <chrono>
+#include <system_error>
+#include <utility>
+
+namespace mayfly::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kImage = "host";
+constexpr const char* kRootTag = "host";
+
+std::string ShareTag(size_t index) { return fmt::format("share{}", index); }
+
+// `text` as one word of a shell.
+std::string Word(const std::string& text) {
+  std::string word = "'";
+  for (char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+fs::path DirectoryOf(const fs::path& share) {
+  std::error_code error;
+  fs::path directory = fs::canonical(share, error);
+  if (error || !fs::is_directory(directory)) {
+    throw BadSpec({.summary = fmt::format("host: --share: \"{}\" is no directory", share.string()),
+                   .next_step = "name a directory of this machine; it is at the same place in the emulated host"});
+  }
+  return directory;
+}
+
+}  // namespace
+
+MachineSpec SpecOfEmulatedHost(const EmulatedHostOptions& options) {
+  constexpr auto kStartTime = std::chrono::seconds(30);
+  MachineSpec spec{.cpus = options.cpus, .memory = options.memory, .image = kImage};
+  spec.nested_virtualization = true;
+  spec.accelerator = Accelerator::kSoftware;
+  spec.driver = "qemu";
+  spec.boot_timeout = std::chrono::duration_cast<std::chrono::milliseconds>(Scaled(kStartTime));
+  spec.shares.push_back({.tag = kRootTag, .path = "/", .readonly = true});
+  for (size_t i = 0; i < options.shares.size(); ++i) {
+    spec.shares.push_back({.tag = ShareTag(i), .path = DirectoryOf(options.shares[i]).string()});
+  }
+  return spec;
+}
+
+std::string SetUpScript(const std::vector<fs::path>& shares) {
+  std::string script = R"sh(set -e
+modprobe -a virtiofs overlay kvm-amd tun vhost_vsock vhost_net loop
+ip link set lo up
+mkdir -p /host/files /host/layer /host/root
+mount -t virtiofs host /host/files
+mount -t tmpfs -o size=100% layer /host/layer
+mkdir /host/layer/upper /host/layer/work
+mount -t overlay -o lowerdir=/host/files,upperdir=/host/layer/upper,workdir=/host/layer/work root /host/root
+cd /host/root
+mount -t proc proc proc
+mount -t sysfs sys sys
+mount -t devtmpfs dev dev
+mkdir -p dev/pts dev/shm dev/hugepages
+mount -t devpts pts dev/pts
+mount -t tmpfs shm dev/shm
+mount -t hugetlbfs huge dev/hugepages
+mount -t tmpfs run run
+)sh";
+  for (size_t i = 0; i < shares.size(); ++i) {
+    std::string place = Word("/host/root" + DirectoryOf(shares[i]).string());
+    script += fmt::format("mkdir -p {0}\nmount -t virtiofs {1} {0}\n", place, ShareTag(i));
+  }
+  return script + "test -c /dev/kvm\n";
+}
+
+std::vector<std::string> InEmulatedHost(const std::vector<std::string>& command, const fs::path& directory) {
+  // The root is moved, not only changed: user namespaces cannot be made inside a chroot.
+  constexpr const char* kEnter = R"sh(cd /host/root && mount --move . / && exec chroot . /bin/sh -c '
+cd "$0" && exec "$@"' "$@")sh";
+  std::vector<std::string> words = {"unshare", "-m", "sh", "-c", kEnter, "sh", directory.string()};
+  words.insert(words.end(), command.begin(), command.end());
+  return words;
+}
+
+Vm BootEmulatedHost(const EmulatedHostOptions& options, const Progress& progress) {
+  constexpr int kStarts = 3;
+  const MachineSpec spec = SpecOfEmulatedHost(options);
+  const std::string set_up = SetUpScript(options.shares);
+  for (int start = 1;; ++start) {
+    try {
+      progress("boot an emulated host");
+      Vm vm = Vm::Create(spec, progress);
+      vm.Boot();
+      progress("give it this machine's files");
+      constexpr auto kSetUpTime = std::chrono::seconds(30);
+      ExecResult result = vm.Exec({"sh", "-c", set_up}, {.timeout = kSetUpTime});
+      if (result.timed_out) throw Timeout({.summary = "the emulated host did not get ready"});
+      result.OrThrow();
+      return vm;
+    } catch (const Timeout&) {
+      if (start == kStarts) throw;
+      progress("it hangs: begin again");
+    }
+  }
+}
+
+}  // namespace mayfly::cli
