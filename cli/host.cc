@@ -45,8 +45,9 @@ EmulatedHostOptions OptionsOf(const Flags& flags) {
   return options;
 }
 
-// The environment of this process; --env wins.
+// The environment of this process; --env wins. Programs that know mayfly need not try whether KVM works there.
 void AddEnvironment(StartOptions& options) {
+  options.environment.emplace("MAYFLY_ACCEL", "kvm");
   for (char** entry = environ; *entry != nullptr; ++entry) {
     std::string_view variable = *entry;
     size_t equals = variable.find('=');

@@ -1,30 +1,21 @@
 // The client against the real program, as far as that goes without KVM: it opens /dev/kvm only when a VM boots.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <mayfly/internal/child_process.h>
 #include <mayfly/internal/error_of_fixture.h>
 #include <mayfly/internal/message_socket.h>
-#include <mayfly/internal/test_directory.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
 #include <future>
-#include <iterator>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "drivers/ch/api.h"
 #include "drivers/ch/api_error.h"
-#include "drivers/ch/event_stream.h"
+#include "drivers/ch/real_vmm_fixture.h"
 
 namespace mayfly::ch {
 namespace {
@@ -34,56 +25,6 @@ using std::chrono::seconds;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
-
-Deadline Soon() { return Deadline::After(Scaled(seconds(20))); }
-
-std::string Program() {
-  if (const char* named = std::getenv("MAYFLY_CLOUD_HYPERVISOR"); named != nullptr && *named != '\0') return named;
-  auto found = internal::FindProgram("cloud-hypervisor");
-  return found ? found->string() : "";
-}
-
-class RealVmm : public testing::Test {
- protected:
-  void SetUp() override {
-    std::string program = Program();
-    if (program.empty()) {
-      GTEST_SKIP() << "not verified here: there is no cloud-hypervisor; put it on PATH, or set MAYFLY_CLOUD_HYPERVISOR";
-    }
-    // It listens from its first moment on: the socket is made here and handed to it.
-    internal::UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, socket_path().c_str(), sizeof address.sun_path - 1);
-    ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    ASSERT_EQ(listen(listener.get(), 16), 0);
-    constexpr int kListener = 3;
-    vmm_.emplace(internal::ChildOptions{
-        .argv = {program, "--api-socket", "fd=3", "--event-monitor", "path=" + events_path().string()},
-        .stdout_path = directory_ / "log",
-        .stderr_path = directory_ / "log",
-        .inherit = {{listener.get(), kListener}}});
-    api_.emplace(Api::Options{.socket = socket_path(), .pidfd = vmm_->pidfd()});
-  }
-
-  std::filesystem::path socket_path() const { return directory_ / "api.sock"; }
-  std::filesystem::path events_path() const { return directory_ / "events"; }
-
-  std::vector<std::string> Events() {
-    std::ifstream file(events_path(), std::ios::binary);
-    EventStream stream;
-    std::vector<std::string> names;
-    for (const VmmEvent& event : stream.Feed(std::string{std::istreambuf_iterator<char>(file), {}})) {
-      names.push_back(event.source + "/" + event.name);
-    }
-    EXPECT_EQ(stream.skipped(), 0);
-    return names;
-  }
-
-  internal::TestDirectory directory_;
-  std::optional<internal::ChildProcess> vmm_;
-  std::optional<Api> api_;
-};
 
 TEST_F(RealVmm, Pings) {
   Ping ping = api_->PingVmm(Soon());
