@@ -155,6 +155,15 @@ TEST_F(ConformanceCommand, AnInterruptedOneSaysThatItIsAPart) {
   EXPECT_THAT(ReadWholeFile(Report() / "report.md", 1 << 20), HasSubstr("interrupted"));
 }
 
+TEST_F(ConformanceCommand, AKilledOneLeavesNothing) {
+  Program({"good", "hang"});
+  StartedMayfly mayfly({"conformance", "run", "--driver", "qemu"}, Options());
+  ASSERT_TRUE(mayfly.WaitForOut("it is good"));
+  mayfly.process().Signal(SIGKILL);
+  mayfly.Wait();
+  EXPECT_EQ(mayfly.Leftovers(), "");
+}
+
 TEST_F(ConformanceCommand, RecordsEvidenceInASourceTreeOnly) {
   Program({"good"});
   Run({});
