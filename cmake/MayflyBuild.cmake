@@ -35,6 +35,10 @@ function(mayfly_target name)
       # GCC 12 reports false uninitialised and dangling uses in standard headers when it instruments them.
       target_compile_options(${name} PRIVATE -Wno-maybe-uninitialized)
     endif()
+    if(MAYFLY_SANITIZE MATCHES "thread")
+      # ThreadSanitizer knows no fences; the queues of Asio have locks besides.
+      target_compile_definitions(${name} PUBLIC BOOST_ASIO_DISABLE_FENCED_BLOCK)
+    endif()
   endif()
 endfunction()
 

@@ -192,7 +192,9 @@ TEST_F(HostileGuest, AnswersOfTheSessionBeforeAreNotTakenForThoseOfTheNext) {
   std::jthread restarting([&] {
     guest->Await("exec");
     // It restarted: it says hello to nobody, and is asked again.
-    guest->Send(MakeGreeting(MessageWriter("hello").Set("client", 0).Set("session", kSession + 1).Finish()));
+    MessageWriter hello("hello");
+    hello.Set("client", 0).Set("session", kSession + 1).Set("boot", "another one");
+    guest->Send(MakeGreeting(hello.Finish()));
   });
   EXPECT_THAT(ErrorOf([&] { agent->Exec("true", {.timeout = 10s}); }), HasSubstr("the guest restarted"));
   restarting.join();
