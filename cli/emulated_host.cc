@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/shell_words.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,13 +18,6 @@ constexpr const char* kImage = "host";
 constexpr const char* kRootTag = "host";
 
 std::string ShareTag(size_t index) { return fmt::format("share{}", index); }
-
-// `text` as one word of a shell.
-std::string Word(const std::string& text) {
-  std::string word = "'";
-  for (char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return word + "'";
-}
 
 fs::path DirectoryOf(const fs::path& share) {
   std::error_code error;
@@ -71,7 +65,7 @@ mount -t hugetlbfs huge dev/hugepages
 mount -t tmpfs run run
 )sh";
   for (size_t i = 0; i < shares.size(); ++i) {
-    std::string place = Word("/host/root" + DirectoryOf(shares[i]).string());
+    std::string place = internal::ShellWord("/host/root" + DirectoryOf(shares[i]).string());
     script += fmt::format("mkdir -p {0}\nmount -t virtiofs {1} {0}\n", place, ShareTag(i));
   }
   return script + "test -c /dev/kvm\n";

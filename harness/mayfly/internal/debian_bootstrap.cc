@@ -4,6 +4,7 @@
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/debian_bootstrap.h>
 #include <mayfly/internal/files.h>
+#include <mayfly/internal/shell_words.h>
 
 #include <chrono>
 #include <string>
@@ -22,12 +23,6 @@ constexpr uint64_t kLongestLog = 64 << 20;
 // No file of the new system is younger: 2025-01-01. Packages' own times are older or cut to it.
 constexpr const char* kNewestTime = "1735689600";
 
-std::string ShellQuoted(std::string_view text) {
-  std::string quoted = "'";
-  for (char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 std::vector<std::string> LastLines(std::string_view text, size_t count) {
   std::vector<std::string> lines;
   while (!text.empty() && lines.size() < count) {
@@ -45,10 +40,10 @@ std::vector<std::string> Arguments(const BootstrapRecipe& recipe, const fs::path
   for (const std::string& path : recipe.without) argv.push_back("--dpkgopt=path-exclude=" + path);
   std::string release = fs::directory_iterator(modules)->path().filename();
   argv.push_back("--customize-hook=mkdir -p \"$1/usr/lib/modules\"");
-  argv.push_back(fmt::format("--customize-hook=sync-in {} /usr/lib/modules", ShellQuoted(modules.native())));
-  argv.push_back(fmt::format("--customize-hook=chroot \"$1\" depmod {}", ShellQuoted(release)));
+  argv.push_back(fmt::format("--customize-hook=sync-in {} /usr/lib/modules", ShellWord(modules.native())));
+  argv.push_back(fmt::format("--customize-hook=chroot \"$1\" depmod {}", ShellWord(release)));
   for (const std::string& command : recipe.commands) {
-    argv.push_back(fmt::format("--customize-hook=chroot \"$1\" /bin/sh -c {}", ShellQuoted(command)));
+    argv.push_back(fmt::format("--customize-hook=chroot \"$1\" /bin/sh -c {}", ShellWord(command)));
   }
   argv.push_back(recipe.suite);
   argv.push_back(out);
