@@ -7,6 +7,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/files.h>
+#include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/installed_program.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -18,7 +19,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -59,20 +59,6 @@ class Log {
   uint64_t size_ = 0;
 };
 
-// The processes, but this one, that were started with `text` in their environment.
-std::vector<pid_t> ProcessesThatKnow(const std::string& text) {
-  std::vector<pid_t> found;
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator("/proc", none)) {
-    std::string name = entry.path().filename();
-    if (name.find_first_not_of("0123456789") != std::string::npos || name == std::to_string(getpid())) continue;
-    std::ifstream stream(entry.path() / "environ", std::ios::binary);
-    std::string environment{std::istreambuf_iterator<char>(stream), {}};
-    if (environment.find(text) != std::string::npos) found.push_back(std::stoi(name));
-  }
-  return found;
-}
-
 std::string CommandOf(pid_t pid) {
   std::ifstream stream(fmt::format("/proc/{}/comm", pid));
   std::string name;
@@ -80,14 +66,13 @@ std::string CommandOf(pid_t pid) {
   return fmt::format("{} ({})", name, pid);
 }
 
-UniqueFd PidfdOf(pid_t pid) { return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
-
 // Gives what a test has started the time to end, then ends it. Returns what had to be ended.
 std::vector<std::string> EndLeftovers(const std::string& runtime, Duration patience) {
   Deadline deadline = Deadline::After(Scaled(patience));
   std::vector<std::string> ended;
-  for (std::vector<pid_t> alive = ProcessesThatKnow(runtime); !alive.empty(); alive = ProcessesThatKnow(runtime)) {
-    UniqueFd pidfd = PidfdOf(alive.front());
+  auto started = [&] { return internal::ProcessesThatKnow(runtime, {"environ"}); };
+  for (std::vector<pid_t> alive = started(); !alive.empty(); alive = started()) {
+    UniqueFd pidfd = internal::OpenPidFd(alive.front());
     if (!pidfd) continue;  // it has just gone
     pollfd gone{pidfd.get(), POLLIN, 0};
     if (poll(&gone, 1, deadline.RemainingForPoll()) > 0) continue;

@@ -1,6 +1,7 @@
 // mayfly pool: the daemons that own the VMs of this user's tests.
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/pool_directory.h>
 #include <mayfly/internal/spec_fault.h>
 #include <mayfly/sandbox.h>
@@ -161,7 +162,7 @@ void AskToStop(FoundPool& pool, const UniqueFd& pidfd) {
 
 // Whether the daemon has ended.
 bool StopOne(FoundPool& pool, bool force) {
-  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pool.pid, 0)));
+  UniqueFd pidfd = internal::OpenPidFd(pool.pid);
   if (!pidfd && errno == ESRCH) return true;
   if (!pidfd) {
     throw HostLacks({.summary = fmt::format("pool stop: cannot watch process {}: {}", pool.pid,

@@ -5,12 +5,12 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/message_socket.h>
 #include <mayfly/internal/pool_protocol.h>
+#include <mayfly/internal/unix_address.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
@@ -30,13 +30,6 @@ constexpr Duration kStartTime = std::chrono::milliseconds(100);
 
 std::string ErrnoText(int error) { return std::generic_category().message(error); }
 
-sockaddr_un AddressOf(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  return address;
-}
-
 // Removes the socket of a daemon that has died. Nothing else with that name is ours to remove.
 void RemoveStaleSocket(const std::string& path, int probe) {
   struct stat status{};
@@ -45,7 +38,7 @@ void RemoveStaleSocket(const std::string& path, int probe) {
     throw BadSpec({.summary = fmt::format("{} is in the way: it is no socket", path),
                    .next_step = "remove it, or set MAYFLY_RUNTIME_DIR to another directory"});
   }
-  sockaddr_un address = AddressOf(path);
+  const sockaddr_un address = UnixAddress(path).value();  // RuntimeDirectory leaves room for it
   if (connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
     throw HostLacks({.summary = fmt::format("a daemon listens at {} already", path)});
   }
@@ -63,7 +56,7 @@ Listener::Listener(const std::filesystem::path& directory, const std::string& na
   std::string path = files_.socket().string();
   UniqueFd probe = MakeSocket();
   RemoveStaleSocket(path, probe.get());
-  sockaddr_un address = AddressOf(path);
+  const sockaddr_un address = UnixAddress(path).value();  // RuntimeDirectory leaves room for it
   bound_ = bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   if (!bound_ || listen(socket_.get(), SOMAXCONN) != 0) {
     int error = errno;

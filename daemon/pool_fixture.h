@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/lease.h>
 #include <mayfly/internal/pool_connection.h>
 #include <poll.h>
@@ -22,8 +23,6 @@ inline bool Readable(int fd) {
   pollfd waiting{fd, POLLIN, 0};
   return poll(&waiting, 1, Soon().RemainingForPoll()) == 1;
 }
-
-inline UniqueFd PidFd(pid_t pid) { return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
 
 // Blocks until `path` is gone from its directory; false when that takes too long.
 inline bool WaitUntilGone(const std::filesystem::path& path) {
@@ -65,7 +64,7 @@ class PoolFixture : public testing::Test {
   static void StopDaemon() {
     auto pool = PoolConnection::OpenIfRunning();
     if (!pool) return;
-    UniqueFd daemon = PidFd(pool->daemon_pid());
+    UniqueFd daemon = OpenPidFd(pool->daemon_pid());
     pool->Call({{"op", "stop"}});
     EXPECT_TRUE(Readable(daemon.get())) << "mayflyd did not stop";
   }

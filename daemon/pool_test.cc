@@ -4,10 +4,10 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/pool_protocol.h>
+#include <mayfly/internal/unix_address.h>
 #include <mayfly/sandbox.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <csignal>
 #include <functional>
@@ -95,7 +95,7 @@ TEST_P(LeaseTest, PassesSignalsAndTellsWhichOneEndedAProcess) {
 TEST_P(LeaseTest, AProcessGoesWithItsObject) {
   auto lease = OpenLease();
   auto process = lease->Start({.argv = {"sleep", "1000"}, .grace = {}});
-  UniqueFd pidfd = PidFd(process->pid());
+  UniqueFd pidfd = OpenPidFd(process->pid());
   process.reset();
   EXPECT_TRUE(Readable(pidfd.get()));
 }
@@ -196,7 +196,7 @@ TEST_F(DaemonTest, CleansUpAfterAClientThatIsKilled) {
   pid_t vmm = 0;
   std::string directory;
   held >> vmm >> directory;
-  UniqueFd pidfd = PidFd(vmm);
+  UniqueFd pidfd = OpenPidFd(vmm);
   ASSERT_TRUE(fs::exists(directory));
   client.Signal(SIGKILL);
   EXPECT_TRUE(Readable(pidfd.get()));
@@ -221,7 +221,7 @@ TEST_F(DaemonTest, TakesItsProcessesAlongWhenItIsKilledAndTheNextLeaseGetsAnothe
 TEST_F(DaemonTest, LeavesWhenItIsIdleWithoutATrace) {
   Set("MAYFLY_POOL_IDLE", "0");
   auto lease = OpenLease();
-  UniqueFd daemon = PidFd(lease->connection().daemon_pid());
+  UniqueFd daemon = OpenPidFd(lease->connection().daemon_pid());
   fs::path process_directory = lease->directory().parent_path();
   fs::path socket = runtime() / (PoolName() + ".sock");
   EXPECT_TRUE(fs::exists(socket));
@@ -235,7 +235,7 @@ TEST_F(DaemonTest, LeavesWhenItIsIdleWithoutATrace) {
 TEST_F(DaemonTest, LeavesWhenItsDirectoryIsGone) {
   Set("MAYFLY_POOL_IDLE", "0");
   auto lease = OpenLease();
-  UniqueFd daemon = PidFd(lease->connection().daemon_pid());
+  UniqueFd daemon = OpenPidFd(lease->connection().daemon_pid());
   fs::remove_all(runtime());
   lease.reset();
   EXPECT_TRUE(Readable(daemon.get())) << "nobody can reach it any more";
@@ -319,7 +319,7 @@ TEST_F(SmallPoolTest, AClientThatDiesWhileItWaitsLeavesTheQueue) {
 TEST_F(SmallPoolTest, StopsWhileALeaseWaits) {
   auto first = OpenLease("first");
   auto waiting = PoolConnection::Open();
-  UniqueFd daemon = PidFd(waiting->daemon_pid());
+  UniqueFd daemon = OpenPidFd(waiting->daemon_pid());
   MessageSocket& socket = waiting->socket();
   socket.Send({{"op", "open"}, {"name", "second"}, {"memory", 64 << 20}, {"cpus", 1}}, Soon());
   ASSERT_TRUE(socket.Receive(Soon())->body.contains("waiting"));
@@ -331,7 +331,7 @@ TEST_F(SmallPoolTest, StopsWhileALeaseWaits) {
 TEST_F(DaemonTest, EndsEveryLeaseWhenItIsToldToStop) {
   auto lease = OpenLease();
   auto process = lease->Start({.argv = {"sleep", "1000"}, .grace = {}});
-  UniqueFd daemon = PidFd(lease->connection().daemon_pid());
+  UniqueFd daemon = OpenPidFd(lease->connection().daemon_pid());
   PoolConnection::Open()->Call({{"op", "stop"}});
   EXPECT_TRUE(Readable(daemon.get()));
   EXPECT_EQ(process->Wait(Soon()), (ExitStatus{0, SIGKILL}));
@@ -341,12 +341,10 @@ TEST_F(DaemonTest, EndsEveryLeaseWhenItIsToldToStop) {
 
 TEST_F(DaemonTest, ServesItsOwnProtocolOnly) {
   PoolConnection::Open();
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  (runtime() / (PoolName() + ".sock")).string().copy(address.sun_path, sizeof address.sun_path - 1);
+  const sockaddr_un address = UnixAddress(runtime() / (PoolName() + ".sock")).value();
   auto connect_raw = [&] {
     UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     return fd;
   };
   MessageSocket old(connect_raw());
@@ -365,7 +363,7 @@ TEST_F(DaemonTest, ServesItsOwnProtocolOnly) {
 
 TEST_F(DaemonTest, TakesOverASocketThatADeadOneLeft) {
   pid_t first = PoolConnection::Open()->daemon_pid();
-  UniqueFd daemon = PidFd(first);
+  UniqueFd daemon = OpenPidFd(first);
   kill(first, SIGKILL);
   ASSERT_TRUE(Readable(daemon.get()));
   ASSERT_TRUE(fs::exists(runtime() / (PoolName() + ".sock")));

@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 #include <mayfly/internal/unique_fd.h>
+#include <mayfly/internal/unix_address.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
@@ -20,10 +20,8 @@ constexpr const char* kMac = "52:54:00:12:34:56";
 class Wire {
  public:
   explicit Wire(const std::filesystem::path& path) : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.string().copy(address.sun_path, sizeof address.sun_path - 1);
-    if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {  // NOLINT
+    const sockaddr_un address = internal::UnixAddress(path).value();
+    if (bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {  // NOLINT
       throw HostLacks({.summary = "cannot bind " + path.string()});
     }
     timeval patience{.tv_sec = std::chrono::seconds(Scaled(kSoon) / 1s * 1s).count(), .tv_usec = 0};

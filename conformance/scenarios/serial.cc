@@ -2,9 +2,9 @@
 #include <fmt/format.h>
 #include <mayfly/internal/files.h>
 #include <mayfly/internal/unique_fd.h>
+#include <mayfly/internal/unix_address.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -87,11 +87,9 @@ SCENARIO_FOR(kSerialPty, "the console's log is kept all the same") {
 SCENARIO_FOR(kSerialSocket, "guest and host speak over a unix socket") {
   Vm& vm = Boot({.serial = SerialKind::kSocket});
   internal::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
   std::string path = vm.machine().sandbox().Path("serial.sock");
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  ASSERT_EQ(connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << path;  // NOLINT
+  const sockaddr_un address = internal::UnixAddress(path).value();
+  ASSERT_EQ(connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0) << path;  // NOLINT
   Out(vm, kConsole);
   EXPECT_THAT(ReadUntil(socket.get(), "from-the-guest"), HasSubstr("from-the-guest"));
   GuestProcess reader = vm.Start("head -n 1 < /dev/ttyS0");

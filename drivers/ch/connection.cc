@@ -2,15 +2,16 @@
 
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/unix_address.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <system_error>
 #include <vector>
 
@@ -56,15 +57,13 @@ Connection::Connection(const std::filesystem::path& socket, const CallContext& c
     throw HostLacks({.summary = fmt::format("cannot make a socket: {}", Reason(errno)),
                      .next_step = "raise the limit of open files (ulimit -n)"});
   }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
   std::string path = socket.string();
-  if (path.size() >= sizeof address.sun_path) {
+  std::optional<sockaddr_un> address = internal::UnixAddress(path);
+  if (!address) {
     throw BadSpec({.summary = fmt::format("the API socket '{}' has a name of {} bytes; allowed: at most {}", path,
-                                          path.size(), sizeof address.sun_path - 1)});
+                                          path.size(), sizeof(sockaddr_un::sun_path) - 1)});
   }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  while (connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  while (connect(socket_.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
     int error = errno;
     if (error == EINTR) continue;
     if (error == ECONNREFUSED) {

@@ -6,8 +6,8 @@
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/test_directory.h>
 #include <mayfly/internal/unique_fd.h>
+#include <mayfly/internal/unix_address.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -47,10 +47,8 @@ class RealVmm : public testing::Test {
     name_ = name;
     // It listens from its first moment on: the socket is made here and handed to it.
     internal::UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, socket_path().c_str(), sizeof address.sun_path - 1);
-    ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    const sockaddr_un address = internal::UnixAddress(socket_path()).value();
+    ASSERT_EQ(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     ASSERT_EQ(listen(listener.get(), 16), 0);
     constexpr int kListener = 3;
     vmm_.emplace(internal::ChildOptions{

@@ -12,9 +12,9 @@
 #include <gtest/gtest.h>
 #include <mayfly/internal/test_directory.h>
 #include <mayfly/internal/unique_fd.h>
+#include <mayfly/internal/unix_address.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
@@ -127,10 +127,8 @@ class ScriptedServer {
 
   explicit ScriptedServer(Script script) : script_(std::move(script)) {
     listener_.Reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path().c_str(), sizeof address.sun_path - 1);
-    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    const sockaddr_un address = internal::UnixAddress(path()).value();
+    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     EXPECT_EQ(listen(listener_.get(), 64), 0);
     accepter_ = std::thread([this] { Accept(); });
   }

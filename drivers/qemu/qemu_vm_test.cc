@@ -7,10 +7,10 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/small_file_system.h>
 #include <mayfly/internal/test_directory.h>
+#include <mayfly/internal/unix_address.h>
 #include <mayfly/vm.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -74,19 +74,6 @@ class ScopedVariable {
  private:
   const char* name_;
   std::optional<std::string> before_;
-};
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "mayfly-test-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
 };
 
 // --- Lifecycle ------------------------------------------------------------------------------------------------------
@@ -181,7 +168,7 @@ TEST(QemuLifecycle, OperationsOnAStoppedMachineSayWhy) {
 TEST(QemuLifecycle, APanicThatPvpanicTellsFailsTheMachineAndLeavesItForALook) {
   MachineSpec spec = Tiny();
   spec.pvpanic = true;
-  TemporaryDirectory directory;
+  internal::TestDirectory directory;
   Vm vm = Vm::Boot(spec);
   Out(vm, "modprobe pvpanic-mmio");
   EXPECT_THROW(vm.Exec("echo c > /proc/sysrq-trigger"), Error);
@@ -230,7 +217,7 @@ TEST(QemuGuest, HasDisksInOrderWithTheirIdsAndSizes) {
 }
 
 TEST(QemuGuest, WritesToAPrivateCloneOfADisk) {
-  TemporaryDirectory directory;
+  internal::TestDirectory directory;
   fs::path image = directory.path() / "base.raw";
   std::ofstream(image) << "original\n";
   fs::resize_file(image, (4_MiB).count());
@@ -304,13 +291,11 @@ TEST(QemuGuest, SpeaksToTheNatOfTheVmm) {
 }
 
 TEST(QemuGuest, SendsItsFramesToADatagramSocket) {
-  TemporaryDirectory directory;
+  internal::TestDirectory directory;
   fs::path path = directory.path() / "switch.sock";
   internal::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.string().copy(address.sun_path, sizeof address.sun_path - 1);
-  ASSERT_EQ(bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);  // NOLINT
+  const sockaddr_un address = internal::UnixAddress(path).value();
+  ASSERT_EQ(bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);  // NOLINT
   timeval patience{.tv_sec = 20, .tv_usec = 0};
   setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 
@@ -510,7 +495,7 @@ TEST(QemuFailure, AQemuThatDiesAtStartGivesItsLastWords) {
 }
 
 TEST(QemuFailure, AFileThatIsNoKernelIsTheSpecsFault) {
-  TemporaryDirectory directory;
+  internal::TestDirectory directory;
   fs::path kernel = directory.path() / "kernel";
   std::ofstream(kernel) << "I am a text file, and far too short.\n";
   MachineSpec spec = Tiny();
@@ -524,7 +509,7 @@ TEST(QemuFailure, AFileThatIsNoKernelIsTheSpecsFault) {
 }
 
 TEST(QemuFailure, ADiskThatAnotherVmWritesToIsInUse) {
-  TemporaryDirectory directory;
+  internal::TestDirectory directory;
   fs::path image = directory.path() / "shared.raw";
   std::ofstream(image) << "x";
   fs::resize_file(image, (4_MiB).count());

@@ -2,9 +2,9 @@
 
 #ifdef MAYFLY_KILL_POINTS
 
+#include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/unique_fd.h>
 #include <poll.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -44,7 +44,7 @@ void KillPoint(KillPointName point, const KillPointProcesses& processes) {
   for (const Role& role : kRoles) {
     pid_t victim = processes.*role.process;
     if (role.name != order.victim || victim <= 0 || unlink(order.token.c_str()) != 0) continue;
-    UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, victim, 0)));
+    UniqueFd pidfd = OpenPidFd(victim);
     kill(victim, SIGKILL);
     pollfd dead{pidfd.get(), POLLIN, 0};
     poll(&dead, 1, 10'000);

@@ -4,11 +4,11 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/message_socket.h>
+#include <mayfly/internal/unix_address.h>
 #include <mayfly/sandbox.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -111,10 +111,8 @@ std::optional<UniqueFd> ConnectTo(const PoolFiles& pool) {
     throw HostLacks({.summary = "cannot make a socket: " + ErrnoText(errno),
                      .next_step = "raise the limit of open files (ulimit -n)"});
   }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
   std::string name = pool.socket().string();
-  name.copy(address.sun_path, sizeof address.sun_path - 1);  // RuntimeDirectory leaves room for it
+  const sockaddr_un address = UnixAddress(name).value();  // RuntimeDirectory leaves room for it
   int result = 0;
   do {
     result = connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);

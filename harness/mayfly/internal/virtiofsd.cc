@@ -4,14 +4,14 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/files.h>
+#include <mayfly/internal/unix_address.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
+#include <optional>
 #include <system_error>
 
 namespace mayfly::internal {
@@ -31,13 +31,10 @@ exec "$@"
 
 UniqueFd ListenOn(const std::filesystem::path& path) {
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::string name = path.string();
-  if (name.size() >= sizeof address.sun_path) ThrowFileError("listen on", path, ENAMETOOLONG);
-  std::memcpy(address.sun_path, name.c_str(), name.size() + 1);
-  unlink(name.c_str());  // of an earlier boot
-  if (!listener || bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+  std::optional<sockaddr_un> address = UnixAddress(path);
+  if (!address) ThrowFileError("listen on", path, ENAMETOOLONG);
+  unlink(path.c_str());  // of an earlier boot
+  if (!listener || bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
       listen(listener.get(), 1) != 0) {
     ThrowFileError("listen on", path, errno);
   }
