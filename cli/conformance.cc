@@ -1,4 +1,5 @@
 // mayfly conformance: shows on real VMMs what the capability matrix says.
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
@@ -83,13 +84,7 @@ struct Flags {
 
 // --- What it ran on -------------------------------------------------------------------------------------------------
 
-std::string TimeNow() {
-  std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  std::array<char, 32> text{};
-  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts)};
-}
+std::string TimeNow() { return fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))); }
 
 std::string CpuModel() {
   std::ifstream file("/proc/cpuinfo");

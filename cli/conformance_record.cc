@@ -96,13 +96,7 @@ Json ToJson(const ConformanceRun& run) {
 ConformanceRun ConformanceRunFrom(const json& all, std::string_view origin) {
   json schema =
       json::parse(internal::ReadWholeFile(internal::MatrixFile().parent_path() / "results.schema.json", 1 << 20));
-  std::vector<internal::SchemaFault> faults = internal::FaultsAgainst(schema, all);
-  if (!faults.empty()) {
-    std::string path;
-    for (const std::string& key : faults.front().path) path += (path.empty() ? "" : ".") + key;
-    throw BadSpec({.summary = fmt::format("{}: {}: {}", origin, path, faults.front().text),
-                   .next_step = "it must be the results.json of `mayfly conformance run --report DIR`"});
-  }
+  internal::RequireValid(schema, all, origin, "it must be the results.json of `mayfly conformance run --report DIR`");
   ConformanceRun run{.driver = all.at("driver"),
                      .filter = all.at("filter"),
                      .started = all.at("started"),

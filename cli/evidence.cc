@@ -135,10 +135,7 @@ EvidenceOfCells ReadEvidence(const fs::path& directory) {
   }
   for (const fs::path& file : files) {
     json record = internal::ParseJson(internal::SpecPath(file.string()), internal::ReadWholeFile(file, kLongestRecord));
-    if (std::vector<internal::SchemaFault> faults = internal::FaultsAgainst(schema, record); !faults.empty()) {
-      throw BadSpec(
-          {.summary = fmt::format("{}: {}: {}", file.string(), fmt::join(faults[0].path, "."), faults[0].text)});
-    }
+    internal::RequireValid(schema, record, file.string());
     Evidence read = EvidenceOf(record);
     if (FileOf(directory, read.driver, read.capability) != file) {
       throw BadSpec({.summary = fmt::format("{}: it is the record of {} with {}, and lies in another one's place",

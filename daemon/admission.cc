@@ -181,10 +181,14 @@ double Admission::PromisedCpus() const {
   return sum;
 }
 
+bool Admission::HasCpus(const Demand& demand) const {
+  double cpus = budget_.cpus();
+  return PromisedCpus() + std::min(demand.cpus, cpus) <= cpus;
+}
+
 Admission::Room Admission::RoomFor(const Demand& demand) const {
   Room room;
-  double cpus = budget_.cpus();
-  room.cpus = PromisedCpus() + std::min(demand.cpus, cpus) <= cpus;
+  room.cpus = HasCpus(demand);
   Bytes promised, unused;
   for (const auto& [id, promise] : promises_) {
     Claim claim = ClaimOf(promise);
@@ -197,8 +201,7 @@ Admission::Room Admission::RoomFor(const Demand& demand) const {
 }
 
 bool Admission::HasRoom(const Demand& demand) const {
-  double cpus = budget_.cpus();
-  if (PromisedCpus() + std::min(demand.cpus, cpus) > cpus) return false;
+  if (!HasCpus(demand)) return false;
   // As long as there is plenty for all that all could take, nobody has to look how much of it each uses.
   Bytes most = AsideFor(demand);
   for (const auto& [id, promise] : promises_) most = Sum(most, promise.entry.demand.most());

@@ -178,6 +178,7 @@ class Admission {
 
   Claim ClaimOf(const Promise& promise) const;
   Room RoomFor(const Demand& demand) const;
+  bool HasCpus(const Demand& demand) const;
   bool HasRoom(const Demand& demand) const;
   Bytes Promised() const;
   Bytes Idle() const;  // of what is promised

@@ -175,12 +175,16 @@ std::optional<ReadyFork> ForkPool::TakeWarm(const ForkKind& kind) {
 }
 
 ReadyFork ForkPool::Make(const ForkKind& kind, Admission::Ticket ticket) {
+  return MakeInTurn(kind, /*ahead=*/false, std::move(ticket));
+}
+
+ReadyFork ForkPool::MakeInTurn(const ForkKind& kind, bool ahead, Admission::Ticket ticket) {
   restores_.acquire();
   struct Release {
     ~Release() { restores.release(); }
     std::counting_semaphore<>& restores;
   } release{restores_};
-  return MakeFork(kind, /*ahead=*/false, std::move(ticket));
+  return MakeFork(kind, ahead, std::move(ticket));
 }
 
 std::optional<ForkKind> ForkPool::NextToFill() {
@@ -209,12 +213,7 @@ std::optional<ForkPool::Warm> ForkPool::MakeAhead(const ForkKind& kind) {
     log_.Write("no-room-for-a-warm-fork", {{"template", TitleOf(kind)}});
     return std::nullopt;
   }
-  restores_.acquire();
-  struct Release {
-    ~Release() { restores.release(); }
-    std::counting_semaphore<>& restores;
-  } release{restores_};
-  return Warm{.fork = MakeFork(kind, /*ahead=*/true, std::move(ticket)), .suspended = Suspended()};
+  return Warm{.fork = MakeInTurn(kind, /*ahead=*/true, std::move(ticket)), .suspended = Suspended()};
 }
 
 void ForkPool::Refill() {

@@ -103,6 +103,8 @@ class ForkPool {
 
   Shelf& ShelfOf(const ForkKind& kind);
   void Refill();
+  // As many at a time as the host has CPUs.
+  ReadyFork MakeInTurn(const ForkKind& kind, bool ahead, Admission::Ticket ticket);
   // One for the shelf; none when there is no room for it.
   std::optional<Warm> MakeAhead(const ForkKind& kind);
   void GiveWay();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/test_directory.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -21,14 +22,9 @@ using ::testing::HasSubstr;
 // Sets variables of the environment until the test ends.
 class QemuProgramTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "mayfly-test-XXXXXX").string();
-    directory_ = mkdtemp(name.data());
-    Set("MAYFLY_CACHE_DIR", (directory_ / "cache").c_str());
-  }
+  void SetUp() override { Set("MAYFLY_CACHE_DIR", (directory_ / "cache").c_str()); }
   void TearDown() override {
     for (const auto& [name, value] : before_) value ? setenv(name, value->c_str(), 1) : unsetenv(name);
-    fs::remove_all(directory_);
   }
 
   void Set(const char* name, const char* value) {
@@ -54,7 +50,7 @@ class QemuProgramTest : public testing::Test {
     return "accepted";
   }
 
-  fs::path directory_;
+  TestDirectory directory_;
 
  private:
   std::vector<std::pair<const char*, std::optional<std::string>>> before_;

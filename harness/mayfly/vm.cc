@@ -83,15 +83,16 @@ void Vm::Impl::Replace(std::unique_ptr<Machine> machine) {
   Watch();
 }
 
-fs::path Vm::Impl::SnapshotDirectory(std::string_view name) const {
+const Sandbox& Vm::Impl::FirstSandbox() const {
   Machine& first = former_.empty() ? *machine_ : *former_.front();
-  return first.sandbox().Path(fmt::format("snapshot-{}", name));
+  return first.sandbox();
 }
 
-Sandbox Vm::Impl::NextSandbox() const {
-  Machine& first = former_.empty() ? *machine_ : *former_.front();
-  return first.sandbox().Inner(fmt::format("r{}", former_.size() + 1));
+fs::path Vm::Impl::SnapshotDirectory(std::string_view name) const {
+  return FirstSandbox().Path(fmt::format("snapshot-{}", name));
 }
+
+Sandbox Vm::Impl::NextSandbox() const { return FirstSandbox().Inner(fmt::format("r{}", former_.size() + 1)); }
 
 void Vm::Impl::OnConsoleLine(std::string_view line) {
   if (line.find(kPanicMarker) != std::string_view::npos) {

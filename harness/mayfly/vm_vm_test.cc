@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/error_of_fixture.h>
 #include <signal.h>
 
 #include <chrono>
@@ -14,6 +15,7 @@
 namespace mayfly {
 namespace {
 
+using internal::ErrorOf;
 using literals::operator""_MiB;
 using std::chrono::hours;
 using std::chrono::milliseconds;
@@ -24,18 +26,6 @@ using testing::EndsWith;
 using testing::HasSubstr;
 
 MachineSpec Small() { return {.memory = 128_MiB}; }
-
-template <typename ErrorType, typename Function>
-std::string Caught(Function function) {
-  try {
-    function();
-  } catch (const ErrorType& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    return std::string("another error: ") + error.what();
-  }
-  return "no error";
-}
 
 TEST(Vm, IsReadyWhenBootReturns) {
   Vm vm = Vm::Boot(Small());
@@ -54,7 +44,8 @@ TEST(Vm, KilledMachinesKeepTheirDisksAndBootAgain) {
   std::string first_boot = vm.ReadFile("/proc/sys/kernel/random/boot_id");
   vm.Kill();
   EXPECT_EQ(vm.status().state, MachineState::kStopped);
-  EXPECT_THAT(Caught<GuestFailed>([&] { vm.Exec("true"); }), AllOf(HasSubstr("the VM is not up"), HasSubstr("Boot()")));
+  EXPECT_THAT(ErrorOf<GuestFailed>([&] { vm.Exec("true"); }),
+              AllOf(HasSubstr("the VM is not up"), HasSubstr("Boot()")));
   vm.Boot();
   EXPECT_NE(vm.ReadFile("/proc/sys/kernel/random/boot_id"), first_boot);
   EXPECT_EQ(vm.Exec("mount /dev/vda /mnt && cat /mnt/file").out, "kept\n");
@@ -101,7 +92,7 @@ TEST(Vm, APanicEndsTheBootAtOnceWithTheGuestsWords) {
   spec.name = "kv";
   spec.boot.command_line = "init=/nothing rdinit=/nothing root=/dev/nothing";
   Clock::time_point began = Clock::now();
-  std::string text = Caught<BootFailed>([&] { Vm::Boot(spec); });
+  std::string text = ErrorOf<BootFailed>([&] { Vm::Boot(spec); });
   EXPECT_THAT(text, AllOf(HasSubstr("cannot boot kv (qemu, microvm): the guest panicked after"),
                           HasSubstr("Kernel panic - not syncing")));
   EXPECT_LT(Clock::now() - began, Scaled(seconds(45))) << "told at the deadline only";
@@ -112,7 +103,7 @@ TEST(Vm, AGuestThatIsNeverReadyIsToldWithItsConsole) {
   spec.boot.command_line = "loglevel=7 rdinit=/bin/sleep -- 1000";
   spec.boot_timeout = seconds(4);
   // How far the guest comes in that time is the host's affair: any line of its kernel will do.
-  EXPECT_THAT(Caught<Timeout>([&] { Vm::Boot(spec); }),
+  EXPECT_THAT(ErrorOf<Timeout>([&] { Vm::Boot(spec); }),
               AllOf(HasSubstr("not ready after 4"), HasSubstr("no agent has answered"), HasSubstr("boot_timeout"),
                     ContainsRegex("console: …\n  \\[ +[0-9]+[.][0-9]+\\] ")));
 }
@@ -128,14 +119,14 @@ TEST(Vm, WordsForInitStayTheLastOnesOfTheKernelsCommandLine) {
 
 TEST(Vm, PowerOffInTheMiddleOfACommandIsToldAsSuch) {
   Vm vm = Vm::Boot(Small());
-  std::string text = Caught<GuestFailed>([&] { vm.Exec("echo o > /proc/sysrq-trigger; sleep 1000"); });
+  std::string text = ErrorOf<GuestFailed>([&] { vm.Exec("echo o > /proc/sysrq-trigger; sleep 1000"); });
   EXPECT_THAT(text, AllOf(HasSubstr("sysrq-trigger"), HasSubstr("Stopped, the guest powered off")));
 }
 
 TEST(Vm, AKilledVmmIsInfrastructureAndNotTheGuestsFault) {
   Vm vm = Vm::Boot(Small());
   std::thread killer([&] { kill(vm.machine().Info().pid, SIGKILL); });
-  std::string text = Caught<VmmDied>([&] { vm.Exec("sleep 1000"); });
+  std::string text = ErrorOf<VmmDied>([&] { vm.Exec("sleep 1000"); });
   killer.join();
   EXPECT_THAT(text, HasSubstr("SIGKILL"));
   EXPECT_EQ(vm.status().state, MachineState::kFailed);
@@ -145,19 +136,19 @@ TEST(Vm, AStartedProcessTellsWhatBecameOfItsMachineToo) {
   Vm vm = Vm::Boot(Small());
   GuestProcess sleeper = vm.Start("sleep 1000");
   GuestProcess off = vm.Start("sleep 0.2; echo o > /proc/sysrq-trigger");
-  EXPECT_THAT(Caught<GuestFailed>([&] { sleeper.Wait(hours(1)); }),
+  EXPECT_THAT(ErrorOf<GuestFailed>([&] { sleeper.Wait(hours(1)); }),
               AllOf(HasSubstr("sleep 1000"), HasSubstr("Stopped, the guest powered off")));
   vm.Boot();
   GuestProcess reader = vm.Start("cat", {.open_stdin = true});
   kill(vm.machine().Info().pid, SIGKILL);
-  EXPECT_THAT(Caught<VmmDied>([&] { reader.WaitForOutput("never", hours(1)); }), HasSubstr("SIGKILL"));
-  EXPECT_THAT(Caught<VmmDied>([&] { reader.WriteStdin("x"); }), HasSubstr("SIGKILL"));
+  EXPECT_THAT(ErrorOf<VmmDied>([&] { reader.WaitForOutput("never", hours(1)); }), HasSubstr("SIGKILL"));
+  EXPECT_THAT(ErrorOf<VmmDied>([&] { reader.WriteStdin("x"); }), HasSubstr("SIGKILL"));
 }
 
 TEST(Vm, AnAgentThatIsKilledFailsWhatWaitsForIt) {
   Vm vm = Vm::Boot({.memory = 128_MiB, .boot_timeout = seconds(60)});
   // The agent is process 1: its death is a panic of the kernel, and the guest restarts.
-  std::string text = Caught<GuestFailed>([&] { vm.Exec("echo c > /proc/sysrq-trigger; sleep 1000"); });
+  std::string text = ErrorOf<GuestFailed>([&] { vm.Exec("echo c > /proc/sysrq-trigger; sleep 1000"); });
   EXPECT_THAT(text, HasSubstr("sysrq-trigger"));
 }
 
@@ -175,8 +166,8 @@ TEST(Vm, FilesTravelBothWaysWithTheirModes) {
   vm.Download("/data/from", tree / "back");
   EXPECT_EQ(std::filesystem::read_symlink(tree / "back/link"), "run.sh");
   EXPECT_EQ(std::filesystem::status(tree / "back/run.sh").permissions(), std::filesystem::perms(0751));
-  EXPECT_THAT(Caught<GuestFailed>([&] { vm.Download("/no/such/file", tree / "x"); }), HasSubstr("/no/such/file"));
-  EXPECT_THAT(Caught<BadSpec>([&] { vm.Upload(tree / "missing", "/x"); }), HasSubstr("missing"));
+  EXPECT_THAT(ErrorOf<GuestFailed>([&] { vm.Download("/no/such/file", tree / "x"); }), HasSubstr("/no/such/file"));
+  EXPECT_THAT(ErrorOf<BadSpec>([&] { vm.Upload(tree / "missing", "/x"); }), HasSubstr("missing"));
   std::filesystem::remove_all(tree);
 }
 
@@ -185,7 +176,7 @@ TEST(Vm, AFullGuestDiskFailsAnUploadAndLeavesNothingHalfMade) {
   vm.Exec("mkdir /small && mount -t tmpfs -o size=1m tmpfs /small").OrThrow();
   std::filesystem::path file = std::filesystem::path(testing::TempDir()) / "vm-big";
   std::ofstream(file) << std::string(4 << 20, 'x');
-  EXPECT_THAT(Caught<GuestFailed>([&] { vm.Upload(file, "/small/big"); }),
+  EXPECT_THAT(ErrorOf<GuestFailed>([&] { vm.Upload(file, "/small/big"); }),
               AllOf(HasSubstr("/small/big"), HasSubstr("No space left")));
   EXPECT_EQ(vm.Exec("ls -A /small").out, "");
   std::filesystem::remove(file);
@@ -200,7 +191,7 @@ TEST(Vm, AGuestThatRestartsDuringAnUploadFailsItAndKeepsNoHalfFile) {
   std::ofstream(file) << std::string(64 << 20, 'x');
   // Restarts as soon as anything of the upload is there, beside the directory lost+found.
   GuestProcess saboteur = vm.Start("until [ $(ls -A /mnt | wc -l) -gt 1 ]; do :; done; echo b > /proc/sysrq-trigger");
-  EXPECT_THAT(Caught<GuestFailed>([&] { vm.Upload(file, "/mnt/large"); }),
+  EXPECT_THAT(ErrorOf<GuestFailed>([&] { vm.Upload(file, "/mnt/large"); }),
               AllOf(HasSubstr("/mnt/large"), HasSubstr("the guest restarted")));
   std::filesystem::remove(file);
   vm.Reset();
@@ -222,28 +213,28 @@ TEST(Vm, WaitsEndWithTheirEventAndSayWhatTheyWaitedFor) {
   vm.WaitForPort(7000, seconds(20));
   vm.WaitForConsole("the marker", seconds(20));
   EXPECT_EQ(vm.WaitUntilSucceeds("test -e /tmp/there && echo yes", seconds(20)).out, "yes\n");
-  EXPECT_THAT(Caught<Timeout>([&] { vm.WaitForFile("/tmp/never", milliseconds(50)); }), HasSubstr("/tmp/never"));
-  EXPECT_THAT(Caught<Timeout>([&] { vm.WaitForPort(7001, milliseconds(50)); }), HasSubstr("7001"));
-  EXPECT_THAT(Caught<Timeout>([&] { vm.WaitForConsole("no such text", milliseconds(50)); }),
+  EXPECT_THAT(ErrorOf<Timeout>([&] { vm.WaitForFile("/tmp/never", milliseconds(50)); }), HasSubstr("/tmp/never"));
+  EXPECT_THAT(ErrorOf<Timeout>([&] { vm.WaitForPort(7001, milliseconds(50)); }), HasSubstr("7001"));
+  EXPECT_THAT(ErrorOf<Timeout>([&] { vm.WaitForConsole("no such text", milliseconds(50)); }),
               AllOf(HasSubstr("\"no such text\""), HasSubstr("the marker")));
-  EXPECT_THAT(Caught<Timeout>([&] { vm.WaitUntilSucceeds("false", milliseconds(200)); }), HasSubstr("false"));
+  EXPECT_THAT(ErrorOf<Timeout>([&] { vm.WaitUntilSucceeds("false", milliseconds(200)); }), HasSubstr("false"));
 }
 
 TEST(Vm, WrongSpecsAreToldBeforeAnythingIsMade) {
-  EXPECT_THAT(Caught<BadSpec>([] { Vm::Create({.cpus = 0}); }), HasSubstr("cpus"));
-  EXPECT_THAT(Caught<BadSpec>([] { Vm::Create({.image = "tinny"}); }), AllOf(HasSubstr("tinny"), HasSubstr("tiny")));
+  EXPECT_THAT(ErrorOf<BadSpec>([] { Vm::Create({.cpus = 0}); }), HasSubstr("cpus"));
+  EXPECT_THAT(ErrorOf<BadSpec>([] { Vm::Create({.image = "tinny"}); }), AllOf(HasSubstr("tinny"), HasSubstr("tiny")));
   MachineSpec kernel{.image = ""};
   kernel.boot.kernel = "/no/such/kernel";
-  EXPECT_THAT(Caught<BadSpec>([&] { Vm::Create(kernel); }), HasSubstr("/no/such/kernel"));
+  EXPECT_THAT(ErrorOf<BadSpec>([&] { Vm::Create(kernel); }), HasSubstr("/no/such/kernel"));
   kernel.boot.kernel = "/etc/passwd";
-  EXPECT_THAT(Caught<Error>([&] { Vm::Boot(kernel); }), HasSubstr("/etc/passwd"));
+  EXPECT_THAT(ErrorOf<Error>([&] { Vm::Boot(kernel); }), HasSubstr("/etc/passwd"));
 }
 
 TEST(Vm, TellsThatAVmWithoutAgentCannotRunCommands) {
   MachineSpec spec = Small();
   spec.agent = false;
   Vm vm = Vm::Create(spec);
-  EXPECT_THAT(Caught<BadSpec>([&] { vm.Exec("true"); }), HasSubstr("has no agent"));
+  EXPECT_THAT(ErrorOf<BadSpec>([&] { vm.Exec("true"); }), HasSubstr("has no agent"));
 }
 
 TEST(Vm, LeavesNoProcessAndNoFile) {

@@ -5,6 +5,7 @@
 #include <mayfly/internal/disk_image.h>
 #include <mayfly/internal/seed_iso.h>
 #include <mayfly/internal/small_file_system.h>
+#include <mayfly/internal/test_directory.h>
 #include <sys/stat.h>
 
 #include <fstream>
@@ -20,12 +21,7 @@ using literals::operator""_MiB;
 
 class DiskImageTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "mayfly-test-XXXXXX").string();
-    directory_ = mkdtemp(name.data());
-    fs::create_directory(directory_ / "vm");
-  }
-  void TearDown() override { fs::remove_all(directory_); }
+  void SetUp() override { fs::create_directory(directory_ / "vm"); }
 
   fs::path Image(Bytes size) {
     fs::path path = directory_ / "base.raw";
@@ -41,7 +37,7 @@ class DiskImageTest : public testing::Test {
 
   PreparedDisk Prepare(const Disk& disk) { return PrepareDisk(disk, directory_ / "vm"); }
 
-  fs::path directory_;
+  TestDirectory directory_;
 };
 
 TEST_F(DiskImageTest, ANewDiskIsSparseAndHasItsSize) {

@@ -141,4 +141,11 @@ std::vector<SchemaFault> FaultsAgainst(const json& schema, const json& value) {
   return faults;
 }
 
+void RequireValid(const json& schema, const json& value, std::string_view origin, std::string next_step) {
+  std::vector<SchemaFault> faults = FaultsAgainst(schema, value);
+  if (faults.empty()) return;
+  throw BadSpec({.summary = fmt::format("{}: {}: {}", origin, fmt::join(faults[0].path, "."), faults[0].text),
+                 .next_step = std::move(next_step)});
+}
+
 }  // namespace mayfly::internal

@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mayfly::internal {
@@ -21,5 +22,9 @@ struct SchemaFault {
 
 // Throws BadSpec when the schema itself is none.
 std::vector<SchemaFault> FaultsAgainst(const nlohmann::json& schema, const nlohmann::json& value);
+
+// Throws BadSpec with the first fault of what comes from `origin`, such as a file.
+void RequireValid(const nlohmann::json& schema, const nlohmann::json& value, std::string_view origin,
+                  std::string next_step = {});
 
 }  // namespace mayfly::internal

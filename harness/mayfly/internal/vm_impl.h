@@ -95,6 +95,7 @@ class Vm::Impl final : public internal::LiveVm {
   [[noreturn]] void ThrowExplained(GuestFailed error);
   [[noreturn]] void ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing);
   void ConnectAgent();
+  const Sandbox& FirstSandbox() const;
   // How long the guest may take until its agent answers.
   Duration BootTimeout() const;
 
