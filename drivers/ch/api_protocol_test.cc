@@ -198,7 +198,11 @@ TEST_F(ApiRequests, AConnectionThatWasClosedMeanwhileIsReplaced) {
     peer.Say(NoContent());
   });
   Api api({.socket = server.path()});
-  for (int i = 0; i < 3; ++i) EXPECT_NO_THROW(api.Delete(Soon())) << "call " << i;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_NO_THROW(api.Delete(Soon())) << "call " << i;
+    server.AwaitClosed(i + 1);
+  }
+  EXPECT_EQ(server.accepted(), 3);
 }
 
 // --- Refusals -------------------------------------------------------------------------------------------------------

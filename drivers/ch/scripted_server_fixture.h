@@ -151,7 +151,12 @@ class ScriptedServer {
   // Returns once a connection has been turned away.
   void AwaitTurnedAway() {
     std::unique_lock lock(mutex_);
-    turned_one_away_.wait_for(lock, std::chrono::seconds(20), [&] { return turned_away_ > 0; });
+    changed_.wait_for(lock, std::chrono::seconds(20), [&] { return turned_away_ > 0; });
+  }
+  // Returns once `count` scripts are over and their connections closed.
+  void AwaitClosed(int count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(20), [&] { return closed_ >= count; });
   }
 
  private:
@@ -165,7 +170,7 @@ class ScriptedServer {
           std::lock_guard lock(mutex_);
           ++turned_away_;
         }
-        turned_one_away_.notify_all();
+        changed_.notify_all();
         Peer(socket.get())
             .Say(
                 "HTTP/1.1 503\r\nServer: Firecracker API\r\nConnection: close\r\nContent-Length: 40\r\n\r\n"
@@ -182,6 +187,9 @@ class ScriptedServer {
         // Closed only at the end: another connection must not get its number meanwhile.
         shutdown(number, SHUT_RDWR);
         --open_;
+        std::lock_guard closing(mutex_);
+        ++closed_;
+        changed_.notify_all();
       });
     }
   }
@@ -194,8 +202,9 @@ class ScriptedServer {
   std::atomic<int> open_ = 0;
   std::atomic<int> accepted_ = 0;
   std::atomic<int> turned_away_ = 0;
+  int closed_ = 0;  // guarded by mutex_
   std::mutex mutex_;
-  std::condition_variable turned_one_away_;
+  std::condition_variable changed_;
   std::vector<internal::UniqueFd> sockets_;
   std::vector<std::thread> threads_;
   std::thread accepter_;
