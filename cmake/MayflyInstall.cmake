@@ -12,7 +12,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/harness/mayfly ${PROJECT_SOURCE_DIR}/fix
 install(FILES ${PROJECT_SOURCE_DIR}/harness/mayfly/internal/process.h
               ${PROJECT_SOURCE_DIR}/harness/mayfly/internal/unique_fd.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mayfly/internal)
-install(FILES ${PROJECT_BINARY_DIR}/harness/generated/mayfly/capability.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mayfly)
+install(FILES ${CMAKE_BINARY_DIR}/mayfly-generated/mayfly/capability.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mayfly)
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/mayfly)
 set(data_directory ${CMAKE_INSTALL_DATADIR}/mayfly)
