@@ -72,7 +72,8 @@ struct AgentOptions {
 
 class Agent {
  public:
-  // Takes a connected stream socket over. The timeline outlives this.
+  // Takes a connected stream socket over, or a listening one to which guests connect, one after the other; then this
+  // is connected until the listener is shut down. The timeline outlives this.
   Agent(internal::UniqueFd socket, Timeline& timeline, AgentOptions options);
   // Disconnects. No other thread uses this any more.
   ~Agent();

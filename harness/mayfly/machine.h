@@ -106,8 +106,9 @@ class Machine {
   // Resets the machine as its reset button does; the VMM process stays. State Running afterwards.
   virtual void Reset() = 0;
 
-  // The agent's byte stream, connected anew for each boot: a stream socket (virtio-serial, vsock). Nothing when the
-  // spec has no agent. Called once for each boot, after Boot.
+  // The agent's channel, anew for each boot: a connected stream socket (virtio-serial), or one on which the guest's
+  // agent is awaited (vsock). It ends when the machine is down. Nothing when the spec has no agent. Called once for
+  // each boot, after Boot.
   virtual internal::UniqueFd ConnectAgent() = 0;
 
   // --- Optional operations: each throws Unsupported unless the driver has it ---------------------------------------

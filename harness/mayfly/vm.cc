@@ -253,10 +253,12 @@ void Vm::Impl::Reset() {
 }
 
 void Vm::Impl::ThrowExplained(GuestFailed error) {
-  if (!agent_->connected()) {
-    // The channel closes a moment before the VMM's end is known: which of the two it was makes another error.
+  if (!agent_->hello()) {
+    // The channel closes a moment before it is known whether the VMM ended or the guest restarted: which of the two it
+    // was makes another error.
+    auto known = [](const MachineStatus& status) { return status.state != MachineState::kReady; };
     try {
-      machine_->WaitForStatus(internal::IsDown, "end of the VMM", Deadline::After(Scaled(seconds(2))));
+      machine_->WaitForStatus(known, "end of the VMM", Deadline::After(Scaled(seconds(2))));
     } catch (const Timeout&) {
     }
   }

@@ -84,8 +84,8 @@ void MountAll(const std::array<Mount, size>& mounts) {
   }
 }
 
-void LoadModules() {
-  std::string list = ReadSmallFile("/lib/mayfly/modules");
+void LoadModules(const char* list_file) {
+  std::string list = ReadSmallFile(list_file);
   for (std::string_view rest = list; !rest.empty();) {
     size_t end = std::min(rest.find('\n'), rest.size());
     std::string path = "/lib/mayfly/" + std::string(rest.substr(0, end));
@@ -278,7 +278,8 @@ void SetUpGuest() {
   OpenConsole();
   if (HasKernelWord("mayfly.trace")) EnableTrace();
   Trace("agent: loading modules");
-  LoadModules();
+  LoadModules("/lib/mayfly/modules");
+  if (HasKernelWord("mayfly.vsock")) LoadModules("/lib/mayfly/vsock-modules");
   Trace("agent: modules loaded");
   std::string root = KernelWord("mayfly.root");
   std::string init = KernelWord("mayfly.init");

@@ -1,9 +1,12 @@
 // mayfly-agent: the program in the guest through which the host runs commands and moves files.
 //
-//   /init, as process 1 of an initramfs     sets the guest up, then serves on the virtio port
-//   mayfly-agent --service                  serves on the virtio port of a system that has its own init
+//   /init, as process 1 of an initramfs     sets the guest up, then serves its host
+//   mayfly-agent --service                  serves the host of a system that has its own init
 //   mayfly-agent --fd N                     serves on an open socket until its peer is gone
 //   mayfly-agent --listen PATH              serves on a unix socket, one host after the other
+//
+// A guest's host is at the other end of the virtio port org.mayfly.agent; or, where the kernel command line has
+// mayfly.vsock=PORT, it listens on that port of its vsock.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -14,6 +17,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,13 +25,16 @@
 #include "init.h"
 #include "machine.h"
 #include "server.h"
+#include "vsock.h"
 
 namespace mayfly::agent {
 namespace {
 
 constexpr const char* kUsage =
     "usage: mayfly-agent --service | --fd N | --listen PATH | --version\n"
-    "Without arguments, as process 1: sets up the guest and serves on the virtio port org.mayfly.agent.\n";
+    "Without arguments, as process 1: sets up the guest and serves its host, over the virtio port org.mayfly.agent "
+    "or,\n"
+    "with mayfly.vsock=PORT on the kernel command line, over vsock.\n";
 
 struct SignalMeaning {
   int signal;
@@ -40,12 +47,19 @@ constexpr SignalMeaning kSignalMeanings[] = {{SIGUSR2, PowerChange::kPowerOff},
                                              {SIGTERM, PowerChange::kReboot},
                                              {SIGINT, PowerChange::kReboot}};
 
+// -1: no such number.
+int NumberOf(std::string_view text) {
+  int number = -1;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() ? number : -1;
+}
+
 int Fail(const std::string& what) {
   fprintf(stderr, "mayfly-agent: %s: %s\n", what.c_str(), strerror(errno));
   return 1;
 }
 
-int ServePort(bool is_init) {
+int ServeGuest(bool is_init) {
   Loop loop;
   Server server(loop, is_init);
   loop.before_wait = [&server] { return server.Turn(); };
@@ -59,12 +73,23 @@ int ServePort(bool is_init) {
   auto tell_ready = [&] {
     if (is_init && !std::exchange(ready, true)) PrintOnConsole("VMRS_READY 0.0.0.0");
   };
-  WhenPortAppears(loop, [&](UniqueFd port) {
-    server.Attach(std::move(port), Channel::Kind::kPort);
+  auto serve = [&](UniqueFd channel, Channel::Kind kind) {
+    server.Attach(std::move(channel), kind);
     server.Turn();  // the hello first, then the console, which is slow
     tell_ready();
-  });
-  if (!HasVirtioConsole()) tell_ready();  // a guest without agent channel
+  };
+  std::optional<VsockLink> link;
+  if (std::string port = KernelWord("mayfly.vsock"); !port.empty()) {
+    link.emplace(loop, NumberOf(port), [&](UniqueFd stream) { serve(std::move(stream), Channel::Kind::kSocket); });
+    loop.before_wait = [&] {
+      bool more = server.Turn();
+      if (!server.attached()) link->Connect();
+      return more;
+    };
+  } else {
+    WhenPortAppears(loop, [&](UniqueFd opened) { serve(std::move(opened), Channel::Kind::kPort); });
+    if (!HasVirtioConsole()) tell_ready();  // a guest without agent channel
+  }
   loop.Run();
   return 0;
 }
@@ -134,7 +159,7 @@ int Main(int argc, char** argv) {
   std::string_view option = argc > 1 ? argv[1] : "";
   if (getpid() == 1 && option != "--service" && option != "--fd" && option != "--listen") {
     SetUpGuest();
-    return ServePort(true);
+    return ServeGuest(true);
   }
   // Descriptors 0 to 2 are never used for anything else (see Spawn).
   for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR)) {
@@ -142,13 +167,10 @@ int Main(int argc, char** argv) {
     close(fd);
     break;
   }
-  if (option == "--service" && argc == 2) return ServePort(false);
+  if (option == "--service" && argc == 2) return ServeGuest(false);
   if (option == "--listen" && argc == 3) return ServeListener(argv[2]);
   if (option == "--fd" && argc == 3) {
-    std::string_view text = argv[2];
-    int fd = -1;
-    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fd);
-    if (error == std::errc() && end == text.data() + text.size() && fd > 2) return ServeSocket(fd);
+    if (int fd = NumberOf(argv[2]); fd > 2) return ServeSocket(fd);
   }
   if (option == "--version" && argc == 2) {
     puts("mayfly-agent " MAYFLY_VERSION);

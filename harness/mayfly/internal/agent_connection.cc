@@ -1,11 +1,14 @@
 #include <mayfly/internal/agent_connection.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -118,10 +121,18 @@ AgentConnection::AgentConnection(UniqueFd socket, Timeline& timeline, AgentOptio
     : options_(std::move(options)),
       timeline_(&timeline),
       transcript_(options_.transcript),
+      listener_(IoContext()),
       socket_(IoContext()),
       client_(RandomNumber()),
       explain_(options_.explain) {
   if (!socket) throw BadSpec({.summary = fmt::format("'{}': no descriptor for the agent's channel", options_.name)});
+  int listening = 0;
+  socklen_t size = sizeof listening;
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0) {
+    listener_.assign(socket.Release());
+    listener_.non_blocking(true);
+    return;
+  }
   socket_.assign(boost::asio::generic::stream_protocol(AF_UNIX, 0), socket.get());
   socket.Release();
   socket_.non_blocking(true);
@@ -130,8 +141,46 @@ AgentConnection::AgentConnection(UniqueFd socket, Timeline& timeline, AgentOptio
 AgentConnection::~AgentConnection() = default;
 
 void AgentConnection::Begin() {
+  if (listener_.is_open()) return Accept();
   Greet();
   Read();
+}
+
+void AgentConnection::Accept() {
+  auto on_readable = [self = shared_from_this()](const boost::system::error_code& error) {
+    if (self->timeline_ == nullptr) return;
+    UniqueFd stream(error ? -1 : accept4(self->listener_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!stream) {
+      std::string why = error ? error.message() : std::generic_category().message(errno);
+      // A guest that has hung up again leaves nothing to accept; a listener that was shut down says no more than that.
+      pollfd look{.fd = self->listener_.native_handle(), .events = POLLRDHUP, .revents = 0};
+      bool again = !error && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR);
+      return again && poll(&look, 1, 0) == 0 ? self->Accept() : self->OnStreamEnd(why);
+    }
+    ++self->stream_;
+    self->reader_.Reset();
+    self->socket_.assign(boost::asio::generic::stream_protocol(AF_UNIX, 0), stream.Release());
+    self->socket_.non_blocking(true);
+    self->Greet();
+    self->Read();
+  };
+  listener_.async_wait(boost::asio::posix::stream_descriptor::wait_read, std::move(on_readable));
+}
+
+// The end of the guest's stream, or of the listener when there is no stream.
+void AgentConnection::OnStreamEnd(const std::string& why) {
+  if (!listener_.is_open() || !socket_.is_open()) {
+    return Fail(std::make_exception_ptr(
+        GuestFailed({.summary = fmt::format("'{}': the agent's channel was closed", options_.name),
+                     .notes = {why, "the guest went down, or its VMM did"},
+                     .next_step = {}})));
+  }
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+  EndSession("the agent hung up: it restarted, or the guest did, or its VMM ended");
+  writing_.clear();
+  queued_ = 0;
+  Accept();
 }
 
 std::string AgentConnection::Cannot(std::string_view what, std::string_view why) const {
@@ -269,15 +318,12 @@ void AgentConnection::Greet() {
 
 void AgentConnection::Read() {
   std::span<char> space = reader_.Space();
-  socket_.async_read_some(boost::asio::buffer(space.data(), space.size()),
-                          [self = shared_from_this()](const boost::system::error_code& error, size_t count) {
-                            if (self->timeline_ == nullptr) return;
-                            if (!error) return self->OnRead(count);
-                            self->Fail(std::make_exception_ptr(GuestFailed(
-                                {.summary = fmt::format("'{}': the agent's channel was closed", self->options_.name),
-                                 .notes = {error.message(), "the guest went down, or its VMM did"},
-                                 .next_step = {}})));
-                          });
+  socket_.async_read_some(
+      boost::asio::buffer(space.data(), space.size()),
+      [self = shared_from_this(), stream = stream_](const boost::system::error_code& error, size_t count) {
+        if (self->timeline_ == nullptr || self->stream_ != stream) return;
+        error ? self->OnStreamEnd(error.message()) : self->OnRead(count);
+      });
 }
 
 void AgentConnection::OnRead(size_t count) {
@@ -410,6 +456,7 @@ void AgentConnection::Fail(const std::exception_ptr& reason) {
     changed_.notify_all();
   }
   boost::system::error_code ignored;
+  listener_.close(ignored);
   socket_.close(ignored);
   queue_.clear();
   queued_ = 0;
@@ -418,7 +465,8 @@ void AgentConnection::Fail(const std::exception_ptr& reason) {
 }
 
 UniqueFd AgentConnection::Release() {
-  UniqueFd channel(fcntl(socket_.native_handle(), F_DUPFD_CLOEXEC, 3));
+  int own = listener_.is_open() ? listener_.native_handle() : socket_.native_handle();
+  UniqueFd channel(fcntl(own, F_DUPFD_CLOEXEC, 3));
   Fail(std::make_exception_ptr(GuestFailed({.summary = fmt::format("'{}': the VM was handed over", options_.name)})));
   return channel;
 }
@@ -439,15 +487,15 @@ void AgentConnection::Write() {
   if (queue_.empty()) greeting_queued_ = false;
   buffers.reserve(writing_.size());
   for (const std::string& frame : writing_) buffers.push_back(boost::asio::buffer(frame));
-  boost::asio::async_write(socket_, buffers,
-                           [self = shared_from_this()](const boost::system::error_code& error, size_t) {
-                             if (self->timeline_ == nullptr) return;
-                             for (const std::string& frame : self->writing_) self->queued_ -= frame.size();
-                             self->writing_.clear();
-                             // The reader sees the end as well, and tells of it.
-                             if (error) return;
-                             if (!self->queue_.empty()) self->Write();
-                           });
+  boost::asio::async_write(
+      socket_, buffers, [self = shared_from_this(), stream = stream_](const boost::system::error_code& error, size_t) {
+        if (self->timeline_ == nullptr || self->stream_ != stream) return;
+        for (const std::string& frame : self->writing_) self->queued_ -= frame.size();
+        self->writing_.clear();
+        // The reader sees the end as well, and tells of it.
+        if (error) return;
+        if (!self->queue_.empty()) self->Write();
+      });
 }
 
 void AgentConnection::Log(const PendingCall& call, std::string_view outcome) {

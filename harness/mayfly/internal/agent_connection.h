@@ -1,5 +1,9 @@
 // The host's end of one agent channel: greets, keeps the session, sends requests and hands what comes back to them.
 //
+// The channel is a connected socket, whose end is the end of this connection too; or a listening one, to which the
+// guest's agent connects (vsock). Then the end of a stream is the end of a session only: the next guest, or the next
+// agent, connects anew, and the connection ends when the listener is shut down, which the machine does when it is down.
+//
 // State belongs to the I/O thread. Calls are made there; BlockingCall is the way in for other threads. Everything from
 // the guest is checked here: frame sizes (agent_frame.h), identifiers, credit.
 #pragma once
@@ -25,6 +29,7 @@
 #include <mayfly/internal/agent_frame.h>
 #include <mayfly/internal/agent_message.h>
 #include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 
 namespace mayfly::internal {
 
@@ -108,6 +113,8 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
     std::array<int64_t, agent::kStreams> owed{};     // given back and not yet told
   };
 
+  void Accept();
+  void OnStreamEnd(const std::string& why);
   void Read();
   void OnRead(size_t count);
   void Dispatch(const agent::Frame& frame);
@@ -125,7 +132,9 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   Timeline* timeline_;  // null once the connection has ended
   Transcript transcript_;
 
+  boost::asio::posix::stream_descriptor listener_;  // open: where the guest connects
   boost::asio::generic::stream_protocol::socket socket_;
+  uint64_t stream_ = 0;  // counts the connections of the guest; what began on an earlier one is over
   agent::FrameReader reader_;
   std::deque<std::string> queue_;     // frames that wait
   std::vector<std::string> writing_;  // frames that are being written

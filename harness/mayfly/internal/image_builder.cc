@@ -32,7 +32,10 @@ constexpr const char* kBootModulesFile = "boot_modules";
 constexpr const char* kInitramfsFile = "initramfs.cpio";
 constexpr const char* kRootDiskFile = "root.img";
 constexpr const char* kModuleRoot = "lib/modules";
-constexpr const char* kAgentModuleList = "lib/mayfly/modules";  // its paths are relative to its directory
+// Lists of modules that the agent loads; their paths are relative to their directory.
+constexpr const char* kAgentModuleList = "lib/mayfly/modules";
+constexpr const char* kAgentVsockModuleList = "lib/mayfly/vsock-modules";
+constexpr const char* kVsockModule = "vmw_vsock_virtio_transport";
 
 void Tell(const Progress& progress, const std::string& line) {
   if (progress) progress(line);
@@ -105,41 +108,60 @@ std::vector<std::string> Lines(const std::string& text) {
   return lines;
 }
 
-// Adds the boot modules of a kernel's entry, the wanted ones and what they need below `root` ("lib/modules"), with what
-// modprobe reads.
-void AddModules(FileTree& tree, const fs::path& kernel, const std::vector<std::string>& wanted, const std::string& root,
-                const std::string& origin) {
-  fs::path source = fs::directory_iterator(kernel / kModuleRoot)->path();
-  std::string target = root + "/" + source.filename().native();
+// The modules that a kernel's entry keeps.
+struct KeptModules {
+  explicit KeptModules(const fs::path& kernel) : directory(fs::directory_iterator(kernel / kModuleRoot)->path()) {
+    for (const fs::directory_entry& file : fs::recursive_directory_iterator(directory)) {
+      if (!file.is_regular_file()) continue;
+      std::string path = file.path().lexically_relative(directory);
+      files[path] = ReadWholeFile(file.path(), kLargestFile);
+      modules.Add(path, files[path]);
+      names.push_back(ModuleName(path));
+    }
+    boot = Lines(ReadWholeFile(kernel / kBootModulesFile, kLargestFile));
+  }
+  std::string release() const { return directory.filename(); }
+
+  fs::path directory;
   KernelModules modules;
-  std::map<std::string, std::string> files;
-  std::vector<std::string> names;
+  std::map<std::string, std::string> files{};  // by path
+  std::vector<std::string> names{};
+  std::vector<std::string> boot{};  // paths, as they are loaded
+};
+
+// Adds the boot modules, the wanted ones and what they need below `root` ("lib/modules"), with what modprobe reads.
+void AddModules(FileTree& tree, const KeptModules& kept, const std::vector<std::string>& wanted,
+                const std::string& root, const std::string& origin) {
+  std::string target = root + "/" + kept.release();
   bool all = std::find(wanted.begin(), wanted.end(), "*") != wanted.end();
-  for (const fs::directory_entry& file : fs::recursive_directory_iterator(source)) {
-    if (!file.is_regular_file()) continue;
-    std::string path = file.path().lexically_relative(source);
-    files[path] = ReadWholeFile(file.path(), kLargestFile);
-    modules.Add(path, files[path]);
-    if (all) names.push_back(ModuleName(path));
-  }
-  for (const std::string& path : Lines(ReadWholeFile(kernel / kBootModulesFile, kLargestFile))) {
-    names.push_back(ModuleName(path));
-  }
-  if (!all) names.insert(names.end(), wanted.begin(), wanted.end());
-  std::vector<std::string> paths = modules.LoadOrder(names, origin);
+  std::vector<std::string> names = all ? kept.names : wanted;
+  for (const std::string& path : kept.boot) names.push_back(ModuleName(path));
+  std::vector<std::string> paths = kept.modules.LoadOrder(names, origin);
   std::sort(paths.begin(), paths.end());
-  for (const std::string& path : paths) tree.AddFile(fmt::format("{}/{}", target, path), std::move(files[path]));
-  tree.AddFile(target + "/modules.dep", modules.DependencyFile(paths));
-  tree.AddFile(target + "/modules.alias", modules.AliasFile(paths));
+  for (const std::string& path : paths) tree.AddFile(fmt::format("{}/{}", target, path), kept.files.at(path));
+  tree.AddFile(target + "/modules.dep", kept.modules.DependencyFile(paths));
+  tree.AddFile(target + "/modules.alias", kept.modules.AliasFile(paths));
 }
 
-void AddBootModuleList(FileTree& tree, const fs::path& kernel) {
-  std::string release = fs::directory_iterator(kernel / kModuleRoot)->path().filename();
+void AddModuleList(FileTree& tree, const KeptModules& kept, const char* file, const std::vector<std::string>& paths) {
   std::string list;
-  for (const std::string& path : Lines(ReadWholeFile(kernel / kBootModulesFile, kLargestFile))) {
-    list += fmt::format("../modules/{}/{}\n", release, path);
+  for (const std::string& path : paths) list += fmt::format("../modules/{}/{}\n", kept.release(), path);
+  tree.AddFile(file, std::move(list));
+}
+
+// An initramfs's modules, and which of them the agent loads: at first, and where vsock is its way to the host.
+void AddAgentsModules(FileTree& tree, const KeptModules& kept, std::vector<std::string> wanted,
+                      const std::string& origin) {
+  AddModuleList(tree, kept, kAgentModuleList, kept.boot);
+  if (std::find(kept.names.begin(), kept.names.end(), kVsockModule) != kept.names.end()) {
+    std::vector<std::string> paths = kept.modules.LoadOrder({kVsockModule}, origin);
+    std::erase_if(paths, [&](const std::string& path) {
+      return std::find(kept.boot.begin(), kept.boot.end(), path) != kept.boot.end();
+    });
+    AddModuleList(tree, kept, kAgentVsockModuleList, paths);
+    wanted.emplace_back(kVsockModule);
   }
-  tree.AddFile(kAgentModuleList, std::move(list));
+  AddModules(tree, kept, wanted, kModuleRoot, origin);
 }
 
 // --- Files
@@ -259,7 +281,7 @@ fs::path ImageBuilder::RootDisk(const std::string& image, const ImageRecipe& rec
         if (entry.kind == FileKind::kDirectory || !tree.nodes().contains(entry.path)) writer.Add(entry, content);
       });
     } else {
-      AddModules(tree, kernel, disk.modules, kModuleRoot, fmt::format("image \"{}\"", image));
+      AddModules(tree, KeptModules(kernel), disk.modules, kModuleRoot, fmt::format("image \"{}\"", image));
     }
     writer.Add(tree);
     writer.Finish();
@@ -324,8 +346,7 @@ Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& prog
     return parts;
   };
   auto build = [&](const BuildPlace& place) {
-    AddModules(initramfs, kernel, recipe.initramfs.modules, kModuleRoot, fmt::format("image \"{}\"", name));
-    AddBootModuleList(initramfs, kernel);
+    AddAgentsModules(initramfs, KeptModules(kernel), recipe.initramfs.modules, fmt::format("image \"{}\"", name));
     initramfs.AddHostFile("init", data_ / "mayfly-agent", 0755);
     WriteCpio(initramfs, place.entry / kInitramfsFile);
     LinkOrCopy(kernel / kKernelFile, place.entry / kKernelFile);

@@ -24,7 +24,9 @@ namespace mayfly::internal {
 struct KernelRecipe {
   std::string package{};                    // a Debian kernel package or its meta package
   std::vector<std::string> boot_modules{};  // loaded by the agent before anything else, in this order
-  std::vector<std::string> modules{};       // kept for modprobe, and for the kernel's own requests
+  // Kept for modprobe, and for the kernel's own requests. vmw_vsock_virtio_transport among them lets the agent reach
+  // its host over vsock (mayfly.vsock=PORT on the kernel command line): it is in every initramfs then.
+  std::vector<std::string> modules{};
   std::vector<std::string> command_line{};  // words
   std::string source{};                     // the JSON text; part of identities
 };
