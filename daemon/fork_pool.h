@@ -19,6 +19,7 @@
 // down.
 #pragma once
 
+#include <mayfly/agent.h>
 #include <mayfly/internal/unique_fd.h>
 #include <mayfly/machine.h>
 
@@ -48,7 +49,8 @@ struct ReadyFork {
   MachineSpec spec{};
   ReleasedMachine machine;
   UniqueFd agent{};
-  UniqueFd in_use{};  // keeps the template
+  std::optional<AgentSession> session{};  // of that channel
+  UniqueFd in_use{};                      // keeps the template
 };
 
 // What ready machines come from.

@@ -211,6 +211,7 @@ Session::Reply Session::HandOver(ReadyFork fork, const std::string& from) {
   Reply reply{.body = {{"directory", sandbox_->directory().string()},
                        {"driver", fork.driver},
                        {"record", fork.machine.record},
+                       {"session", ToJson(fork.session)},
                        {"process", next_process_},
                        {"pid", vmm.pid()}},
               .descriptors = {vmm.pidfd(), fork.agent.get()}};

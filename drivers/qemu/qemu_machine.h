@@ -31,6 +31,7 @@
 #include "drivers/qemu/machine_type.h"
 #include "drivers/qemu/qemu_process.h"
 #include "drivers/qemu/qemu_program.h"
+#include "drivers/qemu/qmp.h"
 
 namespace mayfly::internal {
 
@@ -105,10 +106,6 @@ class QemuMachine final : public Machine {
   [[noreturn]] void ThrowStartFailed(const std::string& trouble);
   nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments);
 
-  struct QmpCommand {
-    std::string name;
-    nlohmann::json arguments;
-  };
   void RequireHotplug(Capability capability) const;
   void RequireNewId(const std::string& id) const;
   void PlugIn(const std::string& id, nlohmann::json device, const std::vector<QmpCommand>& undo);

@@ -196,11 +196,10 @@ void QemuMachine::Restore(const fs::path& directory) {
 
 void QemuMachine::AwaitIncoming(std::string_view from_what, Deadline deadline) {
   try {
-    QmpClient& qmp = process_->qmp();
-    qmp.Negotiate(deadline);
-    qmp.Execute("migrate-set-capabilities", MigrationCapabilities(!start_.state_has_memory), deadline);
     size_t from = timeline_.size();
-    qmp.Execute("migrate-incoming", {{"uri", start_.incoming}}, deadline);
+    process_->qmp().NegotiateAndExecute({{"migrate-set-capabilities", MigrationCapabilities(!start_.state_has_memory)},
+                                         {"migrate-incoming", {{"uri", start_.incoming}}}},
+                                        deadline);
     if (!start_.incoming.starts_with("fd:")) timeline_.Add("qemu", "listening", ListeningAddress(start_.incoming));
     auto end = timeline_.WaitFor(IsEndOfMigration, deadline, from);
     if (!end) throw Timeout({.summary = "QEMU did not restore the machine in time"});

@@ -140,7 +140,7 @@ TEST_F(QemuSnapshot, ARunningMachineIsHandedOver) {
   Guest giver = Boot({.memory = 128_MiB, .name = "given"});
   giver.Run("echo here > /tmp/note");
   pid_t pid = giver.machine->Info().pid;
-  UniqueFd channel = giver.agent->Release();
+  UniqueFd channel = giver.agent->Release().channel;
   ReleasedMachine released = giver.machine->Release();
   giver.agent.reset();
   giver.machine.reset();

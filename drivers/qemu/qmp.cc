@@ -244,26 +244,45 @@ json QmpClient::Negotiate(Deadline deadline) {
   return greeting;
 }
 
-json QmpClient::Execute(const std::string& command, const json& arguments, Deadline deadline, UniqueFd descriptor) {
-  std::string id;
-  auto reply = RunOnIoThread([&] {
-    id = std::to_string(++connection_->next_id_);
-    json message = {{"execute", command}, {"id", id}};
-    if (!arguments.is_null()) message["arguments"] = arguments;
-    auto awaited = connection_->Await(id);
+struct QmpClient::Pending {
+  std::string command;
+  std::string id{};
+  std::shared_future<json> reply{};
+};
+
+QmpClient::Pending QmpClient::Ask(const QmpCommand& command, UniqueFd descriptor) {
+  return RunOnIoThread([&] {
+    Pending pending{.command = command.name, .id = std::to_string(++connection_->next_id_)};
+    json message = {{"execute", command.name}, {"id", pending.id}};
+    if (!command.arguments.is_null()) message["arguments"] = command.arguments;
+    pending.reply = connection_->Await(pending.id);
     connection_->Send(message.dump() + "\n", std::move(descriptor));
-    return awaited;
+    return pending;
   });
-  if (reply.wait_until(deadline.time()) != std::future_status::ready) {
-    RunOnIoThread([&] { connection_->Forget(id); });
-    throw Timeout({.summary = fmt::format("QEMU did not answer '{}' in time", command)});
+}
+
+json QmpClient::Await(const Pending& pending, Deadline deadline) {
+  if (pending.reply.wait_until(deadline.time()) != std::future_status::ready) {
+    RunOnIoThread([&] { connection_->Forget(pending.id); });
+    throw Timeout({.summary = fmt::format("QEMU did not answer '{}' in time", pending.command)});
   }
-  json message = reply.get();
+  json message = pending.reply.get();
   if (auto error = message.find("error"); error != message.end()) {
     auto text = error->is_object() ? error->find("desc") : error->end();
-    throw QmpError(command, text != error->end() && text->is_string() ? text->get<std::string>() : error->dump());
+    throw QmpError(pending.command,
+                   text != error->end() && text->is_string() ? text->get<std::string>() : error->dump());
   }
   return message["return"];
+}
+
+json QmpClient::Execute(const std::string& command, const json& arguments, Deadline deadline, UniqueFd descriptor) {
+  return Await(Ask({command, arguments}, std::move(descriptor)), deadline);
+}
+
+void QmpClient::NegotiateAndExecute(const std::vector<QmpCommand>& commands, Deadline deadline) {
+  std::vector<Pending> pending = {Ask({"qmp_capabilities"})};
+  for (const QmpCommand& command : commands) pending.push_back(Ask(command));
+  for (const Pending& one : pending) Await(one, deadline);
 }
 
 }  // namespace mayfly::internal

@@ -21,6 +21,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace mayfly::internal {
 
@@ -33,6 +34,11 @@ class QmpError : public Error {
 
  private:
   std::string description_;
+};
+
+struct QmpCommand {
+  std::string name;
+  nlohmann::json arguments{};  // null: none
 };
 
 class QmpClient {
@@ -55,6 +61,10 @@ class QmpClient {
   // Reads the greeting and leaves negotiation mode; returns the greeting's "QMP" object. Throws VmmDied, Timeout.
   nlohmann::json Negotiate(Deadline deadline);
 
+  // The same and then the commands, all sent at once, so that a QEMU that is still starting has read them by the time
+  // it can act on them: it reads a byte at a time. Returns when the last one was answered; throws as Execute does.
+  void NegotiateAndExecute(const std::vector<QmpCommand>& commands, Deadline deadline);
+
   // Sends a command and returns its "return" value. `arguments` null: none. Throws QmpError when QEMU refuses it,
   // VmmDied when the connection ends first, Timeout. `descriptor` goes along, for getfd.
   nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments, Deadline deadline,
@@ -72,6 +82,9 @@ class QmpClient {
 
  private:
   class Connection;
+  struct Pending;
+  Pending Ask(const QmpCommand& command, UniqueFd descriptor = {});
+  nlohmann::json Await(const Pending& pending, Deadline deadline);
   std::shared_ptr<Connection> connection_;
 };
 

@@ -81,6 +81,27 @@ class QmpClientTest : public testing::Test {
   std::optional<QmpClient> client_;
 };
 
+TEST_F(QmpClientTest, SendsAllCommandsBeforeTheFirstIsAnswered) {
+  auto done = std::async(std::launch::async, [this] {
+    client_->NegotiateAndExecute({{"migrate-set-capabilities", {{"capabilities", json::array()}}}, {"stop"}}, Soon());
+  });
+  std::vector<json> heard = {Hear(), Hear(), Hear()};
+  EXPECT_EQ(heard[0]["execute"], "qmp_capabilities");
+  EXPECT_EQ(heard[1]["execute"], "migrate-set-capabilities");
+  EXPECT_EQ(heard[2]["execute"], "stop");
+  Say(kGreeting);
+  for (const json& command : heard) Answer(command, json::object());
+  done.get();
+}
+
+TEST_F(QmpClientTest, TheFirstOfManyThatIsRefusedIsThrown) {
+  auto done = std::async(std::launch::async, [this] { client_->NegotiateAndExecute({{"stop"}, {"cont"}}, Soon()); });
+  json capabilities = Hear(), stop = Hear(), cont = Hear();
+  Answer(capabilities, json::object());
+  Say(json{{"error", {{"desc", "not now"}}}, {"id", stop["id"]}}.dump() + "\n");
+  EXPECT_THROW(done.get(), QmpError);
+}
+
 TEST_F(QmpClientTest, NegotiatesAndGivesTheGreeting) {
   auto greeting = std::async(std::launch::async, [this] { return client_->Negotiate(Soon()); });
   Say(kGreeting);

@@ -1,11 +1,10 @@
 #include <mayfly/agent.h>
 
-#include <sys/random.h>
-
 #include <chrono>
 #include <utility>
 
 #include <mayfly/internal/agent_connection.h>
+#include <mayfly/internal/agent_fix.h>
 #include <mayfly/internal/io_thread.h>
 
 namespace mayfly {
@@ -21,9 +20,10 @@ namespace {
 constexpr Duration kAnswerTime = std::chrono::seconds(30);
 // Writing back everything that a guest has in memory may take its time.
 constexpr Duration kSyncTime = std::chrono::minutes(5);
+// How far the clock of a copy may be behind the host's.
+constexpr Duration kClockMayBeLate = std::chrono::milliseconds(40);
 // What the host gives the guest beyond a timeout that the guest itself watches.
 constexpr Duration kGrace = std::chrono::seconds(10);
-constexpr size_t kEntropyBytes = 256;
 
 void Ask(const std::shared_ptr<AgentConnection>& connection, std::string what, MessageWriter request, Deadline deadline,
          std::string_view body = {}) {
@@ -67,7 +67,9 @@ Agent::~Agent() {
 }
 
 AgentHello Agent::WaitForHello(Deadline deadline, uint64_t other_than) {
-  return connection_->WaitForHello(deadline, other_than);
+  AgentHello hello = connection_->WaitForHello(deadline, other_than);
+  if (connection_->TakeDelayOfCopy() > kClockMayBeLate) FixUp();
+  return hello;
 }
 
 std::optional<AgentHello> Agent::hello() const { return connection_->hello(); }
@@ -109,21 +111,12 @@ void Agent::Reboot(Deadline deadline) { Ask(connection_, "reboot", MessageWriter
 void Agent::Quiesce() { Ask(connection_, "stop all processes", MessageWriter("quiesce"), AnswerDeadline()); }
 
 void Agent::FixUp(const GuestIdentity& identity) {
-  std::string random(kEntropyBytes, '\0');
-  // The kernel gives 256 bytes at once, once it has any.
-  while (getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) {
-  }
-  std::string macs;
-  for (const auto& [from, to] : identity.macs) macs.append(from).append(" ").append(to).append("\n");
-  auto now = std::chrono::system_clock::now().time_since_epoch();
   MessageWriter request("fix");
-  request.Set("time", int64_t{std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()});
-  request.Set("hostname", std::string_view(identity.hostname)).Set("machine", std::string_view(identity.machine_id));
-  request.Set("macs", std::string_view(macs));
-  Ask(connection_, "set clock, entropy and identity", std::move(request), AnswerDeadline(), random);
+  std::string random = internal::AddFix(request, identity);
+  Ask(connection_, std::string(internal::kFixing), std::move(request), AnswerDeadline(), random);
 }
 
-internal::UniqueFd Agent::Release() {
+Agent::Released Agent::Release() {
   return RunOnIoThread([this] { return connection_->Release(); });
 }
 

@@ -62,9 +62,21 @@ struct GuestIdentity {
   std::vector<std::pair<std::string, std::string>> macs{};  // of interfaces: {the one it has, the one that it gets}
 };
 
+// What two Agents of one channel share, one after the other: whom the guest's agent has greeted, and as what.
+struct AgentSession {
+  uint64_t client = 0;
+  uint64_t last_request = 0;
+  AgentHello hello{};
+};
+
 struct AgentOptions {
   std::string name;                  // of the VM, for messages
   std::filesystem::path transcript;  // a line for each request and its outcome, at most 4 MiB; empty: none
+  // The guest is a copy, which becomes this one before it answers (see FixUp); nothing: it is greeted as it is. Done
+  // once: what restarts later is no copy any more.
+  std::optional<GuestIdentity> copy{};
+  // Goes on with what another Agent of this channel has released: the guest is not greeted again.
+  std::optional<AgentSession> session{};
   // Called with what a GuestProcess is about to throw, on the thread that waited: who knows what became of the machine
   // throws that instead. Not called once the Agent is gone.
   std::function<void(const GuestFailed&)> explain{};
@@ -80,7 +92,8 @@ class Agent {
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 
-  // Waits until an agent has answered whose session is not `other_than` (0: any).
+  // Waits until an agent has answered whose session is not `other_than` (0: any). A copy that took long to answer is
+  // told the time again, which had been on its way.
   AgentHello WaitForHello(Deadline deadline, uint64_t other_than = 0);
   // The last one that answered; nothing before the first, and between a restart and the next.
   std::optional<AgentHello> hello() const;
@@ -126,9 +139,13 @@ class Agent {
   // called and addressed as told.
   void FixUp(const GuestIdentity& identity = {});
 
-  // Takes the channel back, for another Agent, maybe in another process. Nothing may be under way; this object is not
-  // connected any more.
-  internal::UniqueFd Release();
+  // Takes the channel back, for another Agent, maybe in another process; with the session (AgentOptions::session) it
+  // need not greet the guest. Nothing may be under way; this object is not connected any more.
+  struct Released {
+    internal::UniqueFd channel{};
+    std::optional<AgentSession> session{};  // nothing: the guest has to be greeted
+  };
+  Released Release();
 
  private:
   std::shared_ptr<internal::AgentConnection> connection_;

@@ -57,6 +57,7 @@ class Peer {
     for (;;) {
       while (std::optional<Frame> frame = reader_.Next()) {
         header_ = frame->header;
+        body_ = frame->body;
         std::optional<Message> message = Message::Parse(header_);
         if (message && message->type() == type) return message;
       }
@@ -67,10 +68,14 @@ class Peer {
     }
   }
 
+  // Of the frame that Await found last.
+  const std::string& body() const { return body_; }
+
  private:
   UniqueFd socket_;
   FrameReader reader_;
   std::string header_;
+  std::string body_;
 };
 
 // --- A guest that breaks the protocol -------------------------------------------------------------------------------
@@ -98,7 +103,7 @@ class HostileGuest : public testing::TestWithParam<Attack> {
     agent.emplace(UniqueFd(ends[0]), timeline, AgentOptions{.name = "guest", .transcript = {}});
   }
 
-  void Greet(uint64_t session = kSession, uint64_t protocol = 1) {
+  void Greet(uint64_t session = kSession, uint64_t protocol = internal::agent::kProtocolVersion) {
     uint64_t client = guest->Await("hello?")->Number("client");
     guest->Send(MakeGreeting(
         MessageWriter("hello").Set("client", client).Set("session", session).Set("protocol", protocol).Finish()));
@@ -177,7 +182,7 @@ TEST_F(HostileGuest, ThatSendsMoreThanItMayIsHungUpOn) {
 TEST_F(HostileGuest, OfAnotherProtocolIsTold) {
   Greet(kSession, 9);
   EXPECT_THAT(ErrorOf([&] { agent->WaitForHello(Deadline::After(10s)); }),
-              testing::AllOf(HasSubstr("it speaks version 9, this host version 1"), HasSubstr("mayfly image build")));
+              testing::AllOf(HasSubstr("it speaks version 9, this host version 2"), HasSubstr("mayfly image build")));
 }
 
 TEST_F(HostileGuest, AConsoleThatTalksOnTheChannelIsSkipped) {
@@ -200,6 +205,52 @@ TEST_F(HostileGuest, AnswersOfTheSessionBeforeAreNotTakenForThoseOfTheNext) {
   restarting.join();
   Greet(kSession + 1);
   EXPECT_EQ(agent->WaitForHello(Deadline::After(10s), kSession).session, kSession + 1);
+}
+
+// --- Copies
+// -----------------------------------------------------------------------------------------------------------
+
+// Asked for a channel whose guest is a copy.
+class CopiedGuest : public testing::Test {
+ protected:
+  CopiedGuest() {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) throw std::runtime_error("no socket pair");
+    guest.emplace(UniqueFd(ends[1]));
+    agent.emplace(UniqueFd(ends[0]), timeline,
+                  AgentOptions{.name = "guest", .transcript = {}, .copy = GuestIdentity{.hostname = "tiny-7f3a"}});
+  }
+
+  void Answer(MessageWriter hello) {
+    hello.Set("session", kSession).Set("protocol", internal::agent::kProtocolVersion);
+    guest->Send(MakeGreeting(hello.Finish()));
+  }
+
+  Timeline timeline;
+  std::optional<Peer> guest;
+  std::optional<Agent> agent;
+};
+
+TEST_F(CopiedGuest, IsToldWhoItIsWithTheGreetingAndOnce) {
+  std::optional<Message> greeting = guest->Await("hello?");
+  EXPECT_TRUE(greeting->Flag("fix"));
+  EXPECT_EQ(greeting->Text("hostname"), "tiny-7f3a");
+  EXPECT_GT(greeting->Signed("time"), 0);
+  EXPECT_GE(guest->body().size(), 32u);  // random bytes
+  Answer(MessageWriter("hello").Set("client", greeting->Number("client")));
+  EXPECT_EQ(agent->WaitForHello(Deadline::After(10s)).session, kSession);
+  // What restarts is no copy: it is greeted as it is.
+  guest->Send(MakeGreeting(MessageWriter("hello").Set("client", 0).Set("session", kSession + 1).Finish()));
+  EXPECT_FALSE(guest->Await("hello?")->Flag("fix"));
+}
+
+TEST_F(CopiedGuest, ThatCannotBecomeItselfIsNotReady) {
+  uint64_t client = guest->Await("hello?")->Number("client");
+  Answer(MessageWriter("hello").Set("client", client).Set("errno", 30).Set("text", "/etc/hostname: Read-only"));
+  EXPECT_THAT([&] { agent->WaitForHello(Deadline::After(10s)); },
+              testing::ThrowsMessage<GuestFailed>(
+                  HasSubstr("'guest': cannot set clock, entropy and identity: /etc/hostname: Read-only")));
+  EXPECT_FALSE(agent->connected());
 }
 
 // --- A host that breaks it: the real agent has to live on -----------------------------------------------------------

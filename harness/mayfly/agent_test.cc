@@ -18,6 +18,7 @@
 #include <gtest/gtest.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/agent_process.h>
+#include <mayfly/internal/agent_protocol.h>
 #include <mayfly/internal/error_of_fixture.h>
 
 namespace mayfly {
@@ -56,7 +57,7 @@ using AgentExec = AgentTest;
 TEST_F(AgentTest, SaysWhoItIs) {
   AgentHello hello = agent.hello().value();
   EXPECT_NE(hello.session, 0u);
-  EXPECT_EQ(hello.protocol, 1u);
+  EXPECT_EQ(hello.protocol, internal::agent::kProtocolVersion);
   EXPECT_FALSE(hello.init);
   EXPECT_EQ(agent.Exec("uname -r").out, hello.kernel + "\n");
   EXPECT_EQ(agent.Exec("cat /proc/sys/kernel/random/boot_id").out, hello.boot_id + "\n");
@@ -311,6 +312,19 @@ TEST_F(AgentTest, TheAgentEndsItsCommandsWhenTheHostGoes) {
   }
   EXPECT_EQ(second->child().Wait(Deadline::After(10s)).code, 0);
   EXPECT_TRUE(agent.WaitUntilSucceeds(HasEnded(pid), 5s).ok());
+}
+
+TEST_F(AgentTest, AnotherTakesTheSessionOverWithoutAGreeting) {
+  AgentHello hello = *agent.hello();
+  GuestProcess kept = agent.Start("exec sleep 1000");
+  Agent::Released released = agent.Release();
+  EXPECT_FALSE(agent.connected());
+  EXPECT_EQ(released.session->hello.session, hello.session);
+  Agent next(std::move(released.channel), timeline,
+             {.name = "guest", .transcript = {}, .session = std::move(released.session)});
+  EXPECT_EQ(next.hello()->kernel, hello.kernel);
+  // Another session would have ended what runs in this one.
+  EXPECT_TRUE(next.Exec(fmt::format("kill -0 {} && kill {}", kept.pid(), kept.pid())).ok());
 }
 
 TEST_F(AgentTest, WaitForHelloTimesOutOnASilentGuest) {

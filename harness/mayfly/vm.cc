@@ -108,13 +108,17 @@ void Vm::Impl::OnEvent(const Event& event) {
   if (by_agent || by_line) machine_->MarkReady(event.detail);
 }
 
-void Vm::Impl::ConnectAgent() {
+void Vm::Impl::ConnectAgent(std::optional<GuestIdentity> copy, std::optional<AgentSession> session) {
   agent_.reset();
   internal::UniqueFd channel = machine_->ConnectAgent();
   if (!channel) return;
-  agent_ = std::make_unique<Agent>(std::move(channel), machine_->timeline(),
-                                   AgentOptions{machine_->name(), machine_->sandbox().Path("agent.log"),
-                                                [this](const GuestFailed& error) { ThrowExplained(error); }});
+  agent_ =
+      std::make_unique<Agent>(std::move(channel), machine_->timeline(),
+                              AgentOptions{.name = machine_->name(),
+                                           .transcript = machine_->sandbox().Path("agent.log"),
+                                           .copy = std::move(copy),
+                                           .session = std::move(session),
+                                           .explain = [this](const GuestFailed& error) { ThrowExplained(error); }});
 }
 
 Duration Vm::Impl::BootTimeout() const {
@@ -132,11 +136,11 @@ void Vm::Impl::Boot() {
   AwaitReady(from, began, deadline, "boot");
 }
 
-void Vm::Impl::TakeOver() {
+void Vm::Impl::TakeOver(std::optional<AgentSession> session) {
   Clock::time_point began = Clock::now();
   console_->BeginBoot();
   size_t from = machine_->timeline().size();
-  ConnectAgent();
+  ConnectAgent({}, std::move(session));
   AwaitReady(from, began, Deadline::After(BootTimeout()), "take over");
 }
 
@@ -148,9 +152,9 @@ void Vm::Impl::GoOnFrom(const fs::path& snapshot, const GuestIdentity& identity)
   console_->BeginBoot();
   size_t from = machine_->timeline().size();
   machine_->Restore(snapshot);
-  ConnectAgent();
+  ConnectAgent(identity);
   AwaitReady(from, began, deadline, "restore");
-  FixUp(identity);
+  InGuest("set clock and entropy", [&](Agent& agent) { agent.WaitForHello(deadline); });
 }
 
 void Vm::Impl::FixUp(const GuestIdentity& identity) {
@@ -169,8 +173,9 @@ void Vm::Impl::Save(const fs::path& directory) {
 }
 
 void Vm::Impl::AwaitReady(size_t from, Clock::time_point began, Deadline deadline, std::string_view doing) {
-  auto over = [](const Event& event) {
-    if (event.name == "panic" || event.name == "GUEST_PANICKED") return true;
+  auto refused = [](const Event& event) { return event.source == "agent" && event.name == "refused"; };
+  auto over = [&](const Event& event) {
+    if (refused(event) || event.name == "panic" || event.name == "GUEST_PANICKED") return true;
     return event.source == "mayfly" && event.name == "state" &&
            (event.detail.starts_with("Ready") || event.detail.starts_with("Stopped") ||
             event.detail.starts_with("Failed"));
@@ -180,6 +185,7 @@ void Vm::Impl::AwaitReady(size_t from, Clock::time_point began, Deadline deadlin
   std::optional<Event> event = machine_->timeline().WaitFor(over, down ? Deadline::After({}) : deadline, from);
   if (down && !event) event = Event{.source = "mayfly", .name = "state"};
   if (machine_->status().state == MachineState::kReady && event && event->source == "mayfly") return;
+  if (event && refused(*event)) InGuest(doing, [&](Agent& agent) { agent.WaitForHello(deadline); });  // throws why
   ThrowNotReady(event, began, doing);
 }
 

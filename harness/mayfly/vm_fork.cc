@@ -196,7 +196,7 @@ std::unique_ptr<Vm::Impl> Vm::Impl::Adopt(Driver& driver, internal::Lease::Fork 
   bool named = !spec.name.empty();
   spec.name = machine->name();
   auto impl = std::make_unique<Impl>(std::move(machine), std::move(spec));
-  impl->TakeOver();
+  impl->TakeOver(std::move(fork.session));
   if (named) impl->FixUp({.hostname = impl->machine().name()});
   return impl;
 }

@@ -3,6 +3,10 @@
 // Copies go on at the same instruction with the same memory, so they would draw the same random numbers. `quiesce`
 // stops every other process before the guest is copied; `fix` is the first thing that a copy is told, and lets them go
 // on when the copy has entropy of its own.
+//
+// Under software emulation a copy is slow at whatever it does first, because the VMM has to translate the code for that
+// again: to make, open and close a file takes it 10 ms. So quiesce opens what fix will write to, and fix leaves it open
+// until it has been answered.
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/random.h>
@@ -10,6 +14,8 @@
 #include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +28,7 @@
 #include <ctime>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "operations.h"
@@ -32,7 +39,34 @@ namespace {
 using internal::agent::FileError;
 using internal::agent::MakeFileError;
 
+constexpr const char* kRandom = "/dev/random";
+constexpr const char* kHostName = "/etc/hostname";
+constexpr const char* kMachineId = "/etc/machine-id";
+
 std::vector<pid_t> stopped;  // by quiesce
+bool made_own = false;       // in this turn
+
+// A file that fix writes to.
+struct Prepared {
+  const char* path;
+  UniqueFd file{};
+  off_t size = 0;
+
+  void Open() {
+    struct stat status{};
+    file.Reset(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    size = file && fstat(file.get(), &status) == 0 ? status.st_size : 0;
+  }
+};
+std::array prepared = {Prepared{kRandom}, Prepared{kHostName}, Prepared{kMachineId}};
+
+// Open, unless errno tells why not.
+Prepared& OpenPrepared(const char* path) {
+  Prepared& found =
+      *std::find_if(prepared.begin(), prepared.end(), [&](const Prepared& p) { return strcmp(p.path, path) == 0; });
+  if (!found.file) found.Open();
+  return found;
+}
 
 // Kernel threads have no memory of their own; they cannot be stopped and draw nothing that a program sees.
 bool IsStoppable(pid_t pid) {
@@ -62,14 +96,24 @@ void ContinueOthers() {
 }
 
 int WriteSmallFile(const char* path, const std::string& content) {
-  UniqueFd file(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!file || write(file.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size())) return errno;
-  return 0;
+  Prepared& to = OpenPrepared(path);
+  auto size = static_cast<off_t>(content.size());
+  if (!to.file || pwrite(to.file.get(), content.data(), content.size(), 0) != size) return errno;
+  return to.size > size && ftruncate(to.file.get(), size) != 0 ? errno : 0;
+}
+
+// A guest that has no such file yet gets it now: an empty machine-id is what one has that was never booted.
+void PrepareFix() {
+  for (Prepared& file : prepared) file.Open();
+  utsname name{};
+  bool nameless = OpenPrepared(kHostName).size == 0 && uname(&name) == 0;
+  if (nameless) WriteSmallFile(kHostName, std::string(name.nodename) + "\n");
+  for (Prepared& file : prepared) file.Open();  // their sizes have changed
 }
 
 // Credits `bytes` as entropy and makes the generator use them at once.
 int AddEntropy(std::string_view bytes) {
-  UniqueFd random(open("/dev/random", O_RDWR | O_CLOEXEC));
+  const UniqueFd& random = OpenPrepared(kRandom).file;
   if (!random) return errno;
   // A rand_pool_info: bits of entropy, bytes in the buffer, buffer.
   std::array<int, 2 + 128> pool{};
@@ -113,10 +157,10 @@ int ChangeMac(const std::string& from, const std::string& to) {
 FileError SetNames(const std::string& hostname, const std::string& machine) {
   if (!hostname.empty()) {
     if (sethostname(hostname.data(), hostname.size()) != 0) return MakeFileError(errno, "sethostname");
-    if (int error = WriteSmallFile("/etc/hostname", hostname + "\n")) return MakeFileError(error, "/etc/hostname");
+    if (int error = WriteSmallFile(kHostName, hostname + "\n")) return MakeFileError(error, kHostName);
   }
   if (!machine.empty()) {
-    if (int error = WriteSmallFile("/etc/machine-id", machine + "\n")) return MakeFileError(error, "/etc/machine-id");
+    if (int error = WriteSmallFile(kMachineId, machine + "\n")) return MakeFileError(error, kMachineId);
   }
   return {};
 }
@@ -136,7 +180,7 @@ FileError SetAddresses(std::string_view text) {
 FileError Fix(const Message& message, std::string_view entropy) {
   int64_t time = message.Signed("time");
   timespec now{.tv_sec = time / 1'000'000'000, .tv_nsec = time % 1'000'000'000};
-  if (int error = AddEntropy(entropy)) return MakeFileError(error, "/dev/random");
+  if (int error = AddEntropy(entropy)) return MakeFileError(error, kRandom);
   if (clock_settime(CLOCK_REALTIME, &now) != 0) return MakeFileError(errno, "clock_settime");
   if (FileError error = SetNames(std::string(message.Text("hostname")), std::string(message.Text("machine")));
       error.number != 0) {
@@ -151,15 +195,27 @@ std::unique_ptr<Request> StartQuiesce(Server& server, uint64_t id, const Message
                                       std::string_view /*body*/) {
   auto request = std::make_unique<Immediate>(server, id);
   StopOthers();
+  PrepareFix();
   request->Done();
   return request;
 }
 
+FileError MakeOwn(const Message& message, std::string_view entropy) {
+  FileError error = Fix(message, entropy);
+  ContinueOthers();
+  made_own = true;
+  return error;
+}
+
+void AfterTurn() {
+  if (!std::exchange(made_own, false)) return;
+  for (Prepared& file : prepared) file.file.Reset();
+}
+
 std::unique_ptr<Request> StartFix(Server& server, uint64_t id, const Message& message, std::string_view body) {
   auto request = std::make_unique<Immediate>(server, id);
-  FileError error = Fix(message, body);
-  ContinueOthers();
-  error.number != 0 ? request->Fail(error) : request->Done();
+  FileError error = MakeOwn(message, body);
+  error ? request->Fail(error) : request->Done();
   return request;
 }
 

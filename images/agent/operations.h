@@ -18,4 +18,9 @@ Start StartWait;                              // wait.cc
 Start StartSync, StartPowerOff, StartReboot;  // machine.cc
 Start StartQuiesce, StartFix;                 // fork.cc
 
+// What the request fix does: gives this copy of a guest a clock, entropy, names and addresses of its own.
+internal::agent::FileError MakeOwn(const Message& message, std::string_view entropy);  // fork.cc
+// What of that can wait until the host has its answer.
+void AfterTurn();
+
 }  // namespace mayfly::agent

@@ -13,6 +13,7 @@
 
 namespace mayfly::agent {
 
+using internal::agent::kGreetingTail;
 using internal::agent::kMaxRequests;
 namespace key = internal::agent::key;
 
@@ -32,6 +33,12 @@ constexpr std::array kOperations = {
 };
 
 UniqueFd trace_log;
+
+std::string BootId() {
+  std::string boot = ReadSmallFile("/proc/sys/kernel/random/boot_id");
+  while (!boot.empty() && boot.back() == '\n') boot.pop_back();
+  return boot;
+}
 
 }  // namespace
 
@@ -65,7 +72,7 @@ void Request::GiveBack(int stream, int64_t cost, int64_t window) {
   Send(Reply("credit").Set(key::kStream, stream).Set("n", std::exchange(owed_[stream], 0)));
 }
 
-Server::Server(Loop& loop, bool is_init) : loop_(loop), is_init_(is_init) {}
+Server::Server(Loop& loop, bool is_init) : loop_(loop), is_init_(is_init), boot_(BootId()) {}
 Server::~Server() { EndSession(); }
 
 void Server::Attach(UniqueFd fd, Channel::Kind kind) {
@@ -80,7 +87,7 @@ void Server::Attach(UniqueFd fd, Channel::Kind kind) {
   lost_ = false;
   client_ = 0;
   session_ = RandomNumber();
-  Greet(0);
+  channel_->SendGreeting(Hello(0).Finish());
 }
 
 void Server::Detach() {
@@ -92,6 +99,7 @@ bool Server::Turn() {
   if (channel_ == nullptr) return false;
   bool more = channel_->Turn();
   finished_.clear();
+  AfterTurn();
   return more;
 }
 
@@ -108,34 +116,37 @@ void Server::EndSession() {
   if (channel_ == nullptr) finished_.clear();
 }
 
-void Server::Greet(uint64_t client) {
+MessageWriter Server::Hello(uint64_t client) const {
   utsname name{};
   uname(&name);
-  std::string boot = ReadSmallFile("/proc/sys/kernel/random/boot_id");
-  while (!boot.empty() && boot.back() == '\n') boot.pop_back();
   MessageWriter hello("hello");
   hello.Set("client", client).Set("session", session_).Set("protocol", internal::agent::kProtocolVersion);
-  hello.Set("version", MAYFLY_VERSION).Set("boot", std::string_view(boot)).Set("kernel", name.release);
+  hello.Set("version", MAYFLY_VERSION).Set("boot", std::string_view(boot_)).Set("kernel", name.release);
   hello.Set("hostname", name.nodename).Set("init", is_init_);
-  channel_->SendGreeting(hello.Finish());
+  return hello;
 }
 
-void Server::OnGreeting(const Message& message) {
+void Server::OnGreeting(const Message& message, std::string_view body) {
   uint64_t client = message.Number("client");
   if (message.type() != "hello?" || client == 0) return;
-  if (client_ != 0 && client_ != client) {
-    EndSession();
-    session_ = RandomNumber();
-  }
+  bool other = client_ != 0 && client_ != client;
+  if (other) EndSession();
+  internal::agent::FileError error{};
+  // Before the session is numbered: its siblings would call theirs the same.
+  if (message.Flag("fix")) error = MakeOwn(message, body);
+  if (other) session_ = RandomNumber();
   client_ = client;
   lost_ = false;
-  Greet(client);
+  MessageWriter hello = Hello(client);
+  if (error) hello.Set("errno", error.number).Set("text", std::string_view(error.text).substr(0, 1024));
+  channel_->SendGreeting(hello.Finish());
 }
 
 void Server::OnFrame(const Frame& frame) {
   std::optional<Message> message = Message::Parse(frame.header);
   if (!message) return;
-  if (frame.greeting) return OnGreeting(*message);
+  if (frame.greeting && frame.body.size() < kGreetingTail) return;
+  if (frame.greeting) return OnGreeting(*message, frame.body.substr(0, frame.body.size() - kGreetingTail));
   uint64_t id = message->Number(key::kId);
   if (message->Number(key::kSession) != session_ || client_ == 0 || id == 0) return;
   Trace("agent: " + std::string(message->type()) + " " + std::to_string(id));

@@ -94,15 +94,16 @@ class Server {
 
  private:
   void OnFrame(const Frame& frame);
-  void OnGreeting(const Message& message);
+  void OnGreeting(const Message& message, std::string_view body);
   void OnLost();
   void EndSession();
-  void Greet(uint64_t client);
+  MessageWriter Hello(uint64_t client) const;
 
   Loop& loop_;
   const bool is_init_;
   std::unique_ptr<Channel> channel_;
   bool lost_ = false;
+  const std::string boot_;  // the kernel's id of this boot; a file that takes a copy of a guest 10 ms to look up
   uint64_t session_ = 0;
   uint64_t client_ = 0;
   uint64_t next_connection_ = 1;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <mayfly/internal/agent_fix.h>
 #include <mayfly/internal/io_thread.h>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
@@ -123,7 +124,8 @@ AgentConnection::AgentConnection(UniqueFd socket, Timeline& timeline, AgentOptio
       transcript_(options_.transcript),
       listener_(IoContext()),
       socket_(IoContext()),
-      client_(RandomNumber()),
+      client_(options_.session ? options_.session->client : RandomNumber()),
+      copy_(options_.copy),
       explain_(options_.explain) {
   if (!socket) throw BadSpec({.summary = fmt::format("'{}': no descriptor for the agent's channel", options_.name)});
   int listening = 0;
@@ -142,7 +144,12 @@ AgentConnection::~AgentConnection() = default;
 
 void AgentConnection::Begin() {
   if (listener_.is_open()) return Accept();
-  Greet();
+  if (options_.session) {
+    next_id_ = options_.session->last_request;
+    BeginSession(options_.session->hello);
+  } else {
+    Greet();
+  }
   Read();
 }
 
@@ -221,6 +228,11 @@ AgentHello AgentConnection::WaitForHello(Deadline deadline, uint64_t other_than)
 std::optional<AgentHello> AgentConnection::hello() const {
   std::lock_guard lock(mutex_);
   return hello_;
+}
+
+Duration AgentConnection::TakeDelayOfCopy() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(delay_of_copy_, Duration::zero());
 }
 
 bool AgentConnection::connected() const {
@@ -313,7 +325,13 @@ void AgentConnection::Greet() {
   if (std::exchange(greeting_queued_, true)) return;
   MessageWriter hello("hello?");
   hello.Set("client", client_);
-  Queue(agent::MakeGreeting(hello.Finish()));
+  std::string body;
+  if (copy_) {
+    hello.Set("fix", true);
+    body = AddFix(hello, *copy_);
+    told_copy_ = Clock::now();
+  }
+  Queue(agent::MakeGreeting(hello.Finish(), body));
 }
 
 void AgentConnection::Read() {
@@ -399,14 +417,25 @@ void AgentConnection::OnGreeting(const Message& message) {
     ThrowProtocolError(fmt::format("it speaks version {}, this host version {}", protocol, agent::kProtocolVersion));
   }
   if (session == 0) ThrowProtocolError("a session without a number");
-  AgentHello hello{.session = session,
-                   .protocol = protocol,
-                   .version = Printable(message.Text("version")),
-                   .boot_id = Printable(message.Text("boot")),
-                   .kernel = Printable(message.Text("kernel")),
-                   .hostname = Printable(message.Text("hostname")),
-                   .init = message.Flag("init")};
-  session_ = session;
+  if (message.Has("errno")) {
+    timeline_->Add("agent", "refused", Printable(message.Text("text")));
+    throw Refusal(kFixing, message);
+  }
+  if (std::exchange(copy_, std::nullopt)) {
+    std::lock_guard lock(mutex_);
+    delay_of_copy_ = Clock::now() - told_copy_;
+  }
+  BeginSession({.session = session,
+                .protocol = protocol,
+                .version = Printable(message.Text("version")),
+                .boot_id = Printable(message.Text("boot")),
+                .kernel = Printable(message.Text("kernel")),
+                .hostname = Printable(message.Text("hostname")),
+                .init = message.Flag("init")});
+}
+
+void AgentConnection::BeginSession(AgentHello hello) {
+  session_ = hello.session;
   std::string detail = fmt::format("agent {}, kernel {}, boot {}", hello.version, hello.kernel, hello.boot_id);
   transcript_.Line("hello: " + detail);
   timeline_->Add("agent", "hello", detail);
@@ -464,11 +493,16 @@ void AgentConnection::Fail(const std::exception_ptr& reason) {
   for (const auto& callback : callbacks) callback(why);
 }
 
-UniqueFd AgentConnection::Release() {
-  int own = listener_.is_open() ? listener_.native_handle() : socket_.native_handle();
-  UniqueFd channel(fcntl(own, F_DUPFD_CLOEXEC, 3));
+Agent::Released AgentConnection::Release() {
+  bool listens = listener_.is_open();
+  int own = listens ? listener_.native_handle() : socket_.native_handle();
+  Agent::Released released{.channel = UniqueFd(fcntl(own, F_DUPFD_CLOEXEC, 3))};
+  // A guest that has to connect again begins another session then.
+  if (auto said = hello(); said && !listens) {
+    released.session = AgentSession{.client = client_, .last_request = next_id_, .hello = std::move(*said)};
+  }
   Fail(std::make_exception_ptr(GuestFailed({.summary = fmt::format("'{}': the VM was handed over", options_.name)})));
-  return channel;
+  return released;
 }
 
 void AgentConnection::Queue(std::string frame) {

@@ -75,6 +75,8 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   const std::string& name() const { return options_.name; }
   AgentHello WaitForHello(Deadline deadline, uint64_t other_than);
   std::optional<AgentHello> hello() const;
+  // How long the guest took to become the copy that it was told to be; once.
+  Duration TakeDelayOfCopy();
   bool connected() const;
   void OnClosed(std::function<void(const std::string&)> callback);
   // "'kv-7f3a': cannot run `x`: no such file".
@@ -102,7 +104,7 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   size_t queued() const { return queued_; }
   void Fail(const std::exception_ptr& reason);
   // Ends the connection without closing the channel, which it returns.
-  UniqueFd Release();
+  Agent::Released Release();
   [[noreturn]] void ThrowProtocolError(const std::string& how) const;
 
  private:
@@ -119,6 +121,7 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   void OnRead(size_t count);
   void Dispatch(const agent::Frame& frame);
   void OnGreeting(const agent::Message& message);
+  void BeginSession(AgentHello hello);
   void Charge(uint64_t id, PendingCall& call, const agent::Message& message, size_t body);
   bool IsLate(uint64_t id) const;
   void Greet();
@@ -142,7 +145,9 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   bool greeting_queued_ = false;  // in queue_
 
   const uint64_t client_;
-  uint64_t session_ = 0;  // 0: no agent has answered
+  std::optional<GuestIdentity> copy_;  // to be told with the greeting still
+  Clock::time_point told_copy_;        // when it was, last
+  uint64_t session_ = 0;               // 0: no agent has answered
   uint64_t greetings_ = 0;
   uint64_t next_id_ = 0;          // the last one used, even
   uint64_t last_connection_ = 0;  // the last one that the guest announced, odd
@@ -151,6 +156,7 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::optional<AgentHello> hello_;
+  Duration delay_of_copy_{};
   std::exception_ptr closed_;
   std::vector<std::function<void(const std::string&)>> on_closed_;
   std::function<void(const GuestFailed&)> explain_;

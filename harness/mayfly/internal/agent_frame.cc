@@ -44,11 +44,11 @@ void WriteFixedHeader(char* out, uint32_t magic, std::string_view header, size_t
 
 std::string MakeFrame(std::string_view header, std::string_view body) { return Make(kMagic, header, body); }
 
-std::string MakeGreeting(std::string_view header) {
-  char end[8];
-  Store(end, static_cast<uint32_t>(kFixedHeader + header.size() + sizeof end));
-  Store(end + 4, kGreetingEnd);
-  return Make(kGreetingMagic, header, std::string_view(end, sizeof end));
+std::string MakeGreeting(std::string_view header, std::string_view body) {
+  char tail[kGreetingTail];
+  Store(tail, static_cast<uint32_t>(kFixedHeader + header.size() + body.size() + sizeof tail));
+  Store(tail + 4, kGreetingEnd);
+  return Make(kGreetingMagic, header, std::string(body).append(tail, sizeof tail));
 }
 
 std::span<char> FrameReader::Space() {
@@ -113,15 +113,17 @@ bool FrameReader::SkipToMagic() {
 // In a half frame: when what was read ends with a whole greeting, the rest of the half frame will never come.
 bool FrameReader::SkipToGreetingAtEnd() {
   size_t have = end_ - begin_;
-  if (have < kFixedHeader + 9) return false;
+  if (have < kFixedHeader + kGreetingTail + 1) return false;
   const char* end = buffer_.get() + end_;
   if (Load(end - 4) != kGreetingEnd) return false;
   size_t length = Load(end - 8);
-  if (length < kFixedHeader + 9 || length > kMaxGreeting || length >= have) return false;
+  if (length < kFixedHeader + kGreetingTail + 1 || length > kMaxGreeting || length >= have) return false;
   const char* greeting = end - length;
   size_t header = Load(greeting + 4);
-  if (Load(greeting) != kGreetingMagic || Load(greeting + 8) != 8 || header != length - kFixedHeader - 8) return false;
-  if (Load(greeting + 12) != Check({greeting + kFixedHeader, header}, 8)) return false;
+  size_t body = Load(greeting + 8);
+  bool whole = header > 0 && header <= length && body >= kGreetingTail && body == length - kFixedHeader - header;
+  if (Load(greeting) != kGreetingMagic || !whole) return false;
+  if (Load(greeting + 12) != Check({greeting + kFixedHeader, header}, body)) return false;
   Skip(have - length);
   return true;
 }

@@ -30,7 +30,8 @@ struct Frame {
 void WriteFixedHeader(char* out, uint32_t magic, std::string_view header, size_t body);
 // A whole frame. Header and body are within the protocol's limits.
 std::string MakeFrame(std::string_view header, std::string_view body = {});
-std::string MakeGreeting(std::string_view header);
+// The reader gives back the body with a tail of kGreetingTail bytes.
+std::string MakeGreeting(std::string_view header, std::string_view body = {});
 
 class FrameReader {
  public:

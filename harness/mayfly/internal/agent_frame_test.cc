@@ -86,6 +86,14 @@ TEST_F(AgentFrames, AGreetingEndsAHalfFrameThatADeadPeerLeft) {
   EXPECT_THAT(Read(MakeFrame("after")), ElementsAre("after|"));
 }
 
+TEST_F(AgentFrames, AGreetingWithABodyEndsAHalfFrameToo) {
+  std::string half = MakeFrame("put", std::string(kMaxBody, 'b')).substr(0, 5000);
+  std::vector<std::string> found = Read(half + MakeGreeting("hello", "random"));
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_TRUE(found[0].starts_with("hi hello|random"));
+  EXPECT_EQ(found[0].size(), std::string("hi hello|random").size() + kGreetingTail);
+}
+
 TEST_F(AgentFrames, AGreetingInTheBodyOfAFrameIsPartOfIt) {
   std::string body = "before" + MakeGreeting("hello") + "behind";
   EXPECT_THAT(Read(MakeFrame("data", body)), ElementsAre("data|" + body));

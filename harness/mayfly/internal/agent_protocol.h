@@ -1,4 +1,4 @@
-// The protocol between the host and the guest agent, version 1. Both sides are built from this header.
+// The protocol between the host and the guest agent, version 2. Both sides are built from this header.
 //
 // The channel is one byte stream each way (a virtio-serial port, a vsock or unix connection). It may lose its peer at
 // any time, keep bytes that a dead peer wrote, and begin in the middle of a frame. So:
@@ -14,10 +14,13 @@
 //
 // Greetings and sessions
 //   hello?  host → guest  {client}             who is there? `client` is random, one for each connection of a host
+//                         {client, fix, …}     the same, to a copy of a guest: with the fields and the body of the
+//                                              request fix (below), which is done before anything else
 //   hello   guest → host  {client, session, protocol, version, boot, kernel, hostname, init}
+//                         {…, errno, text}     that could not be done
 // The agent says hello with client 0 when it starts, and answers each hello? with its client. Who greets says nothing
 // more until it is answered, so a greeting at the very end of what was read also ends a half frame that a dead peer
-// left; for that its body repeats its length and the mark "MFEN". `session` is random. The agent makes a new one when
+// left; for that its body ends with its length and the mark "MFEN". `session` is random. The agent makes a new one when
 // it starts and when it meets another client; then all that ran for the old one is killed and removed. Every frame of
 // the host carries it; the agent drops frames of other sessions (a request from before a reboot may still sit in a
 // buffer of the VMM). A host that sees a new session fails what waits in the old one.
@@ -65,12 +68,13 @@
 
 namespace mayfly::internal::agent {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr std::string_view kPortName = "org.mayfly.agent";
 
 inline constexpr uint32_t kMagic = 0x594C464D;          // "MFLY"
 inline constexpr uint32_t kGreetingMagic = 0x4948464D;  // "MFHI"
 inline constexpr uint32_t kGreetingEnd = 0x4E45464D;    // "MFEN"
+inline constexpr size_t kGreetingTail = 8;              // length and mark
 inline constexpr size_t kFixedHeader = 16;
 inline constexpr size_t kMaxHeader = 64 << 10;
 inline constexpr size_t kMaxBody = 256 << 10;

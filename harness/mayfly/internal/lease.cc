@@ -138,7 +138,8 @@ Lease::Fork Lease::ForkOf(std::unique_ptr<PoolConnection> connection, Message re
                         .sandbox = Sandbox::OwnedBy(lease, lease->directory()),
                         .vmm = std::make_unique<LeasedProcess>(lease, reply.body, std::move(reply.descriptors[0]),
                                                                Duration::zero())},
-            .agent = std::move(reply.descriptors[1])};
+            .agent = std::move(reply.descriptors[1]),
+            .session = AgentSessionFromJson(reply.body.at("session"))};
   KillPoint("fork.adopted",
             {.test = getpid(), .daemon = lease->connection().daemon_pid(), .vmm = reply.body.at("pid").get<pid_t>()});
   for (size_t i = 2; i < reply.descriptors.size(); ++i) {

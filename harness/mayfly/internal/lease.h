@@ -8,6 +8,7 @@
 // was started with it and removes the sandbox. Thread-safe.
 #pragma once
 
+#include <mayfly/agent.h>
 #include <mayfly/bytes.h>
 #include <mayfly/driver.h>
 #include <mayfly/internal/pool_connection.h>
@@ -52,6 +53,7 @@ class Lease : public SandboxOwner, public std::enable_shared_from_this<Lease> {
     std::string driver{};
     ReleasedMachine machine;
     UniqueFd agent{};
+    std::optional<AgentSession> session{};
   };
   // Waits for room as Open does; `name` is what messages call it.
   static Fork OpenFork(const std::filesystem::path& directory, const std::string& name = "fork");

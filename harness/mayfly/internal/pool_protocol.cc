@@ -39,6 +39,29 @@ json ToJson(const ChildOptions& options) {
           {"working_directory", options.working_directory.string()}};
 }
 
+json ToJson(const std::optional<AgentSession>& session) {
+  if (!session) return nullptr;
+  const AgentHello& hello = session->hello;
+  return {{"client", session->client}, {"last_request", session->last_request},
+          {"session", hello.session},  {"protocol", hello.protocol},
+          {"version", hello.version},  {"boot", hello.boot_id},
+          {"kernel", hello.kernel},    {"hostname", hello.hostname},
+          {"init", hello.init}};
+}
+
+std::optional<AgentSession> AgentSessionFromJson(const json& json) {
+  if (json.is_null()) return std::nullopt;
+  return AgentSession{.client = json.at("client").get<uint64_t>(),
+                      .last_request = json.at("last_request").get<uint64_t>(),
+                      .hello = {.session = json.at("session").get<uint64_t>(),
+                                .protocol = json.at("protocol").get<uint32_t>(),
+                                .version = json.at("version").get<std::string>(),
+                                .boot_id = json.at("boot").get<std::string>(),
+                                .kernel = json.at("kernel").get<std::string>(),
+                                .hostname = json.at("hostname").get<std::string>(),
+                                .init = json.at("init").get<bool>()}};
+}
+
 ChildOptions ChildOptionsFromJson(const json& json, const std::vector<UniqueFd>& descriptors) {
   ChildOptions options;
   options.argv = json.at("argv").get<std::vector<std::string>>();

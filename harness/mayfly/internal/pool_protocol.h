@@ -10,9 +10,8 @@
 // | hello | protocol, version, program | protocol, version, pid |
 // | open | name, memory (bytes), cpus; overhead (bytes, of the VMM), wait (seconds; forever), thread (who waits) |
 //   directory (the VM's sandbox) |
-// | fork | template (directory), name, wait, thread | directory, driver, record, process, pid, and a pidfd, the agent's
-// channel and the
-//   driver's own descriptors (ReleasedMachine) |
+// | fork | template (directory), name, wait, thread | directory, driver, record, session (of the agent), process, pid,
+//   and a pidfd, the agent's channel and the driver's own descriptors (ReleasedMachine) |
 // | booted | driver, spec (JSON without a name), identity (Driver::CopyIdentity), and as open | as fork; or just
 // "none": no
 //   such VM is kept ready |
@@ -26,20 +25,25 @@
 // | stop | – | – : mayflyd ends every lease and leaves |
 #pragma once
 
+#include <mayfly/agent.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/process.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 namespace mayfly::internal {
 
 // Raised when a message changes its meaning. Clients and daemons of different protocols do not meet: it is a part of
 // the socket's name.
-constexpr int kPoolProtocol = 4;
+constexpr int kPoolProtocol = 5;
 
 nlohmann::json ToJson(const ChildOptions& options);
 // `descriptors` are those that came with the message, in the order of options.inherit.
 ChildOptions ChildOptionsFromJson(const nlohmann::json& json, const std::vector<UniqueFd>& descriptors);
+
+nlohmann::json ToJson(const std::optional<AgentSession>& session);
+std::optional<AgentSession> AgentSessionFromJson(const nlohmann::json& json);
 
 nlohmann::json ToJson(const Error& error);
 // Throws the error that ToJson was given, with its class.

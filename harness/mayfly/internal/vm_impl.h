@@ -47,8 +47,8 @@ class Vm::Impl final : public internal::LiveVm {
   static std::unique_ptr<Impl> Adopt(Driver& driver, internal::Lease::Fork fork, MachineSpec spec);
 
   void Boot();
-  // The machine runs already: connects to its guest.
-  void TakeOver();
+  // The machine runs already, and its guest has answered in that session, if there is one.
+  void TakeOver(std::optional<AgentSession> session);
   // Restores the machine from a snapshot, as a guest with that identity.
   void GoOnFrom(const std::filesystem::path& snapshot, const GuestIdentity& identity);
   void FixUp(const GuestIdentity& identity);
@@ -94,7 +94,8 @@ class Vm::Impl final : public internal::LiveVm {
   // Throws it again with what the machine and its console say, as VmmDied when the VMM is what failed.
   [[noreturn]] void ThrowExplained(GuestFailed error);
   [[noreturn]] void ThrowNotReady(const std::optional<Event>& why, Clock::time_point began, std::string_view doing);
-  void ConnectAgent();
+  // Both or none: what AgentOptions say of them.
+  void ConnectAgent(std::optional<GuestIdentity> copy = {}, std::optional<AgentSession> session = {});
   const Sandbox& FirstSandbox() const;
   // How long the guest may take until its agent answers.
   Duration BootTimeout() const;
