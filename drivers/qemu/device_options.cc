@@ -96,10 +96,6 @@ json NicDeviceOptions(const Nic& nic, const MachineType& machine) {
   return device;
 }
 
-std::filesystem::path ShareSocket(const std::filesystem::path& directory, size_t index) {
-  return directory / fmt::format("share{}.sock", index);
-}
-
 std::string_view WatchdogActionName(WatchdogAction action) { return kWatchdogActions.at(static_cast<size_t>(action)); }
 
 }  // namespace mayfly::internal

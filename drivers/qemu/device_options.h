@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mayfly/internal/disk_image.h>
+#include <mayfly/internal/spec_devices.h>
 #include <mayfly/spec.h>
 
 #include <filesystem>
@@ -35,9 +36,6 @@ nlohmann::json DiskDeviceOptions(const PreparedDisk& disk, const MachineType& ma
 // is null when the NIC is connected to nothing.
 nlohmann::json NetworkBackend(const Nic& nic, const std::filesystem::path& directory);
 nlohmann::json NicDeviceOptions(const Nic& nic, const MachineType& machine);
-
-// Where the virtiofsd of a share listens, in the VM's directory.
-std::filesystem::path ShareSocket(const std::filesystem::path& directory, size_t index);
 
 // QEMU's word for what happens when the watchdog fires.
 std::string_view WatchdogActionName(WatchdogAction action);

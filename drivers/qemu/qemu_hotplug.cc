@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/spec_devices.h>
 
 #include <algorithm>
 #include <chrono>

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/io_thread.h>
-#include <mayfly/internal/seed_iso.h>
+#include <mayfly/internal/spec_devices.h>
 #include <mayfly/internal/virtiofsd.h>
 #include <sched.h>
 
@@ -11,7 +11,6 @@
 #include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <utility>
 
 #include "drivers/qemu/capabilities.h"
@@ -27,7 +26,6 @@ namespace {
 using nlohmann::json;
 using std::chrono::seconds;
 
-constexpr const char* kSeedDisk = "mayfly-seed";
 // How many events of one name a run leaves in the timeline: a guest can make them without end.
 constexpr size_t kEventsKept = 10'000;
 
@@ -54,28 +52,7 @@ std::string EventDetail(const json& data) {
   return data.empty() ? "" : data.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-std::vector<PreparedDisk> PrepareDisks(const MachineSpec& spec, const Sandbox& sandbox) {
-  std::vector<PreparedDisk> disks;
-  disks.reserve(spec.disks.size() + 1);
-  for (const Disk& disk : spec.disks) disks.push_back(PrepareDisk(disk, sandbox.directory()));
-  if (spec.seed) {
-    std::filesystem::path iso = sandbox.Path("seed.iso");
-    WriteSeedIso(*spec.seed, spec.name, iso);
-    Disk seed{.id = kSeedDisk, .path = iso.string(), .readonly = true};
-    disks.push_back({.disk = seed, .path = iso, .format = DiskFormat::kRaw, .readonly = true});
-  }
-  return disks;
-}
-
 }  // namespace
-
-std::string RandomMac() {
-  std::random_device random;
-  uint32_t high = random();
-  uint32_t low = random();
-  return fmt::format("02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", high & 0xff, high >> 8 & 0xff, low & 0xff,
-                     low >> 8 & 0xff, low >> 16 & 0xff);
-}
 
 QemuMachine::QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox)
     : Machine("qemu", std::move(spec), std::move(sandbox)),

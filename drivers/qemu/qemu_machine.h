@@ -35,9 +35,6 @@
 
 namespace mayfly::internal {
 
-// A locally administered unicast address; 40 random bits keep all VMs of a host apart.
-std::string RandomMac();
-
 class QemuMachine final : public Machine {
  public:
   // `spec` has a kernel. Makes the disks: throws BadSpec, HostLacks.

@@ -4,15 +4,14 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/log_tail.h>
 #include <mayfly/internal/served_process.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <cerrno>
 #include <csignal>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
@@ -31,29 +30,6 @@ void SocketPair(UniqueFd& ours, UniqueFd& theirs) {
   }
   ours.Reset(pair[0]);
   theirs.Reset(pair[1]);
-}
-
-uint64_t SizeOf(const std::filesystem::path& path) {
-  std::error_code error;
-  auto size = std::filesystem::file_size(path, error);
-  return error ? 0 : size;
-}
-
-// The last lines of a log from `begin` on.
-std::vector<std::string> LastLines(const std::filesystem::path& log, uint64_t begin) {
-  constexpr uint64_t kRead = 8192;
-  constexpr size_t kShownBytes = 400;
-  constexpr size_t kShownLines = 5;
-  uint64_t end = SizeOf(log);
-  std::ifstream file(log, std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(std::max(begin, end > kRead ? end - kRead : 0)));
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    if (line.empty()) continue;
-    lines.push_back(line.substr(0, kShownBytes));
-    if (lines.size() > kShownLines) lines.erase(lines.begin());
-  }
-  return lines;
 }
 
 }  // namespace
@@ -145,7 +121,7 @@ ChildOptions QemuProcess::MakeChild(const Options& options, const Sockets& socke
 }
 
 QemuProcess::QemuProcess(const Sandbox& sandbox, Options options) : sockets_(MakeSockets(options.agent)) {
-  uint64_t log_begin = SizeOf(options.log);
+  uint64_t log_begin = SizeOfFile(options.log);
   child_ = sandbox.Start(MakeChild(options, sockets_));
   if (!options.servers.empty()) {
     child_ = std::make_unique<ServedProcess>(std::move(child_), std::move(options.servers));
@@ -157,7 +133,7 @@ QemuProcess::QemuProcess(const Sandbox& sandbox, Options options) : sockets_(Mak
 
 QemuProcess::QemuProcess(Running running, Options options) : child_(std::move(running.child)) {
   sockets_.agent = std::move(running.agent);
-  uint64_t log_begin = SizeOf(options.log);
+  uint64_t log_begin = SizeOfFile(options.log);
   Attach(std::move(options), std::move(running.qmp), std::move(running.qmp_received), log_begin);
 }
 

@@ -1,0 +1,84 @@
+// The Cloud Hypervisor backend: probes the host and makes machines.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <mayfly/driver.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/unique_fd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <string_view>
+#include <system_error>
+
+#include "drivers/ch/capabilities.h"
+#include "drivers/ch/ch_machine.h"
+#include "drivers/ch/program.h"
+
+namespace mayfly::ch {
+namespace {
+
+// A device that opens proves nothing. Who knows that guests boot with it says so by MAYFLY_ACCEL=kvm (`mayfly host`
+// does); otherwise a driver that has a canary for that finds out.
+HostCheck KvmCheck() {
+  const char* told = std::getenv("MAYFLY_ACCEL");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
+  bool known = told != nullptr && std::string_view(told) == "kvm";
+  internal::UniqueFd kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+  if (kvm) return {known ? "kvm" : "/dev/kvm", HostCheck::Result::kPass, known ? "MAYFLY_ACCEL=kvm" : "opens", ""};
+  return {"/dev/kvm", HostCheck::Result::kFail, "/dev/kvm: " + std::generic_category().message(errno),
+          "mayfly host -- CMD runs CMD where KVM works"};
+}
+
+class ChDriver final : public Driver {
+ public:
+  std::string_view Name() const override { return "ch"; }
+  ProbeReport Probe() override;
+  std::unique_ptr<Machine> Create(const MachineSpec& spec, Sandbox sandbox) override;
+  std::string WhyNoCopies(const MachineSpec&) const override {
+    return "this driver does not save machines of Cloud Hypervisor yet";
+  }
+};
+
+ProbeReport ChDriver::Probe() {
+  ProbeReport report;
+  HostCheck missing;
+  try {
+    Program program = FindCloudHypervisor();
+    report.version = fmt::format("{} ({})", program.Text(), program.path.string());
+    report.checks = {{"cloud_hypervisor", HostCheck::Result::kPass, report.version, ""}, KvmCheck()};
+    missing = report.checks.back();
+  } catch (const Error& error) {
+    missing = {"cloud_hypervisor", HostCheck::Result::kFail, error.text().summary, error.text().next_step};
+    report.checks.push_back(missing);
+  }
+  report.usable = missing.result == HostCheck::Result::kPass;
+  for (Capability capability : AllCapabilities()) {
+    const CapabilityRow& row = RowOf(capability);
+    bool wired = row.support == Support::kYes;
+    report.capabilities.push_back({.capability = capability,
+                                   .available = wired && report.usable,
+                                   .reason = wired && !report.usable ? missing.detail : std::string(row.reason),
+                                   .fix = wired && !report.usable ? missing.fix : ""});
+  }
+  return report;
+}
+
+std::unique_ptr<Machine> ChDriver::Create(const MachineSpec& spec, Sandbox sandbox) {
+  Program program = FindCloudHypervisor();
+  RefuseWhatIsNotOffered(spec);
+  if (HostCheck kvm = KvmCheck(); kvm.result == HostCheck::Result::kFail) {
+    throw HostLacks({.summary = "Cloud Hypervisor needs KVM: " + kvm.detail, .next_step = kvm.fix});
+  }
+  if (spec.boot.kernel.empty()) {
+    throw BadSpec({.summary = "spec: boot.kernel: there is nothing to boot",
+                   .next_step = "name an image, or give boot.kernel the path of a Linux kernel"});
+  }
+  return std::make_unique<ChMachine>(std::move(program), spec, std::move(sandbox));
+}
+
+}  // namespace
+}  // namespace mayfly::ch
+
+namespace mayfly::internal {
+std::unique_ptr<Driver> MakeDriver_ch();
+std::unique_ptr<Driver> MakeDriver_ch() { return std::make_unique<ch::ChDriver>(); }
+}  // namespace mayfly::internal

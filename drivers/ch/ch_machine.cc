@@ -1,0 +1,244 @@
+#include "drivers/ch/ch_machine.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+#include <mayfly/internal/io_thread.h>
+#include <mayfly/internal/spec_devices.h>
+#include <mayfly/internal/virtiofsd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <utility>
+
+#include "drivers/ch/api_error.h"
+#include "drivers/ch/capabilities.h"
+#include "drivers/ch/ch_ask.h"
+#include "drivers/ch/spec_config.h"
+
+namespace mayfly::ch {
+namespace {
+
+using internal::RunOnIoThread;
+using std::chrono::seconds;
+
+// How many events of one name a run leaves in the timeline: a guest can make them without end.
+constexpr size_t kEventsKept = 10'000;
+
+// What Cloud Hypervisor says when it cannot boot a machine, and whose fault it is.
+enum class Fault { kSpec, kHost };
+struct WordsRow {
+  std::string_view words;
+  Fault fault;
+  std::string_view summary;
+  std::string_view next_step;
+};
+constexpr std::array kRefusals = {
+    WordsRow{"Cannot load the kernel into memory", Fault::kSpec, "its kernel is none that Cloud Hypervisor can boot",
+             "boot.kernel has to be a Linux bzImage, or a vmlinux built with CONFIG_PVH"},
+    WordsRow{"Cannot open kernel file", Fault::kSpec, "Cloud Hypervisor cannot open its kernel", "check boot.kernel"},
+    WordsRow{"Kernel lacks PVH header", Fault::kSpec, "its kernel is uncompressed and cannot be booted directly",
+             "give the bzImage (vmlinuz), or a vmlinux built with CONFIG_PVH"},
+    WordsRow{"initramfs", Fault::kSpec, "Cloud Hypervisor cannot load its initramfs", "check boot.initramfs"},
+    WordsRow{"locking disk images", Fault::kHost, "one of its disks is in use by another process",
+             "give the disk \"clone\": true, or stop the VM that has it"},
+    WordsRow{"lock images", Fault::kHost, "one of its disks is in use by another process",
+             "give the disk \"clone\": true, or stop the VM that has it"},
+    WordsRow{"tap interface", Fault::kHost, "Cloud Hypervisor cannot open its TAP device",
+             "run as root, or make the device beforehand: ip tuntap add NAME mode tap user $USER"},
+    WordsRow{"Cannot allocate memory", Fault::kHost, "the host has not enough memory for it",
+             "give the VM less memory, or reserve more huge pages: sudo sysctl vm.nr_hugepages=N (2 MiB each)"},
+    WordsRow{"No space left on device", Fault::kHost, "the host's disk is full",
+             "free some space, or choose another place for VMs by MAYFLY_RUNTIME_DIR"},
+    WordsRow{"/dev/kvm", Fault::kHost, "KVM cannot be used", "mayfly host -- CMD runs CMD where it can"},
+    WordsRow{"Failed to validate config", Fault::kSpec, "Cloud Hypervisor does not accept its configuration", ""},
+};
+
+}  // namespace
+
+bool IsUp(const MachineStatus& status) {
+  return status.state == MachineState::kRunning || status.state == MachineState::kReady;
+}
+
+Deadline CallDeadline() { return Deadline::After(Scaled(seconds(60))); }
+
+ChMachine::ChMachine(Program program, MachineSpec spec, Sandbox sandbox)
+    : Machine("ch", std::move(spec), std::move(sandbox)),
+      program_(std::move(program)),
+      disks_(internal::PrepareDisks(spec_, sandbox_)) {
+  for (Nic& nic : spec_.nics) {
+    if (nic.mac.empty()) nic.mac = internal::RandomMac();
+  }
+  static_cast<void>(Config());  // what it cannot take is told now
+}
+
+ChMachine::~ChMachine() = default;
+
+VmConfig ChMachine::Config() const { return ConfigOf(spec_, disks_, sandbox_.directory()); }
+
+MachineInfo ChMachine::Info() const {
+  return {.driver = driver(),
+          .vmm = program_.Text(),
+          .machine = "pc",
+          .accelerator = "kvm",
+          .accelerator_reason = "Cloud Hypervisor has no other",
+          .command_line = CommandLineOf(program_.path.string(), Config(), console_path()),
+          .pid = process_ ? process_->pid() : -1};
+}
+
+std::string ChMachine::WhyUnsupported(Capability capability) const { return std::string(RowOf(capability).reason); }
+
+// --- Lifecycle ------------------------------------------------------------------------------------------------------
+
+std::vector<std::unique_ptr<internal::Process>> ChMachine::StartServers() const {
+  std::vector<std::unique_ptr<internal::Process>> servers;
+  for (size_t i = 0; i < spec_.shares.size(); ++i) {
+    servers.push_back(internal::ServeShare(sandbox_, spec_.shares[i], internal::ShareSocket(sandbox_.directory(), i)));
+  }
+  return servers;
+}
+
+void ChMachine::Launch() {
+  process_.reset();  // a run that failed and was left to be looked at
+  ending_.clear();
+  reset_ = false;
+  event_counts_.clear();
+  added_.clear();
+  std::error_code ignored;
+  std::filesystem::remove(sandbox_.Path(kVsockFile), ignored);  // a VMM that was killed leaves it
+  agent_listener_.Reset();
+  if (spec_.agent) agent_listener_ = ListenAt(AgentSocket(sandbox_.directory()));
+  SetState(MachineState::kStarting, "booting");
+  try {
+    process_ = std::make_unique<VmmProcess>(
+        sandbox_, VmmProcess::Options{.program = program_,
+                                      .log = vmm_log_path(),
+                                      .console = console_path(),
+                                      .agent_listener = agent_listener_.get(),
+                                      .servers = StartServers(),
+                                      .on_event = [this](const VmmEvent& event) { OnEvent(event); },
+                                      .on_exit = [this](const VmmExit& exit) { OnExit(exit); }});
+  } catch (const Error& error) {
+    SetState(MachineState::kFailed, error.text().summary);
+    throw;
+  }
+}
+
+void ChMachine::Boot() {
+  MachineStatus now = status();
+  if (IsUp(now) || now.state == MachineState::kStarting) {
+    throw BadSpec({.summary = fmt::format("'{}' (ch) cannot boot: it is {} already", name(), ToString(now.state)),
+                   .next_step = "Stop() or Kill() it first, or Reset() it"});
+  }
+  Launch();
+  try {
+    Deadline deadline = CallDeadline();
+    process_->api().Create(Config(), deadline);
+    process_->api().Boot(deadline);
+  } catch (Error& error) {
+    ThrowStartFailed(error);
+  }
+  // A guest that was fast enough to power off by now is Stopped already.
+  RunOnIoThread([&] {
+    if (status().state == MachineState::kStarting) {
+      SetState(MachineState::kRunning, fmt::format("{} runs ({})", program_.Text(), program_.path.string()));
+    }
+  });
+}
+
+void ChMachine::ThrowStartFailed(Error& trouble) {
+  if (trouble.kind() == std::string_view("VmmDied")) process_->WaitForExit(Deadline::After(Scaled(seconds(2))));
+  ErrorText text{.summary = fmt::format("cannot boot '{}' (ch): ", name())};
+  text.notes.push_back(trouble.text().summary);
+  for (const std::string& note : trouble.text().notes) text.notes.push_back(note);
+  for (const std::string& line : process_->LastWords()) text.notes.push_back(line);
+  text.notes.push_back(program_.Text());
+  bool dead = internal::RunOnIoThread([&] { return status().state == MachineState::kFailed; });
+  RunOnIoThread([&] { ending_ = "could not be booted"; });
+  process_->Kill();
+  const std::string ended = status().reason;
+  for (const WordsRow& row : kRefusals) {
+    for (const std::string& line : text.notes) {
+      if (line.find(row.words) == std::string::npos) continue;
+      text.summary += row.summary;
+      text.next_step = row.next_step;
+      SetState(MachineState::kFailed, text.summary);
+      if (row.fault == Fault::kSpec) throw BadSpec(std::move(text));
+      throw HostLacks(std::move(text));
+    }
+  }
+  text.summary += dead ? ended : trouble.text().summary;
+  text.next_step = fmt::format("all that Cloud Hypervisor wrote is in {}", vmm_log_path().string());
+  SetState(MachineState::kFailed, text.summary);
+  throw VmmDied(std::move(text));
+}
+
+bool ChMachine::Stop(Duration grace) {
+  Deadline deadline = Deadline::After(grace);
+  if (!process_ || !IsUp(status())) {
+    Kill();
+    return true;
+  }
+  try {
+    if (status().paused) Resume();
+    PowerButton();
+    if (process_->WaitForExit(deadline)) return status().state == MachineState::kStopped;
+  } catch (const VmmDied&) {
+    // It ended by itself just now.
+  }
+  Kill();
+  return false;
+}
+
+void ChMachine::Kill() {
+  if (!process_) return;
+  RunOnIoThread([&] { ending_ = "killed"; });
+  process_->Kill();
+  process_.reset();
+  // After a failure the process had been left for a look at it.
+  if (status().state != MachineState::kStopped) SetState(MachineState::kStopped, "killed");
+}
+
+void ChMachine::Reset() {
+  size_t from = timeline_.size();
+  RunOnIoThread([&] { reset_ = true; });
+  Ask("reset", [](Api& api) { api.Reboot(CallDeadline()); });
+  AwaitEvent(from, "rebooted", "", "restart");
+}
+
+internal::UniqueFd ChMachine::ConnectAgent() { return std::move(agent_listener_); }
+
+// --- Events, on the I/O thread --------------------------------------------------------------------------------------
+
+void ChMachine::OnEvent(const VmmEvent& event) {
+  size_t count = ++event_counts_[event.name];
+  std::string detail = event.source;
+  for (const auto& [key, value] : event.properties) detail += fmt::format(" {}={}", key, value);
+  if (event.source == "vm" && event.name == "rebooted" && IsUp(status())) {
+    SetState(MachineState::kRunning, std::exchange(reset_, false) ? "the machine was reset" : "the guest restarted");
+  } else if (event.source == "vm" && (event.name == "paused" || event.name == "resumed")) {
+    MachineStatus now = status();
+    now.paused = event.name == "paused";
+    if (IsUp(now)) SetStatus(now);
+  } else if (event.source == "vm" && event.name == "shutdown" && ending_.empty() && IsUp(status())) {
+    // Its guest is gone; the process has no more use.
+    ending_ = "the guest powered off";
+    if (process_) process_->Signal(SIGTERM);
+  } else if (event.source == "guest" && event.name == "panic") {
+    SetState(MachineState::kFailed, "the guest panicked");
+    if (process_) process_->Signal(SIGKILL);
+  }
+  if (count <= kEventsKept) timeline_.Add("ch", event.name, detail);
+  if (count == kEventsKept) timeline_.Add("ch", event.name, "further ones of this boot are not recorded");
+}
+
+void ChMachine::OnExit(const VmmExit& exit) {
+  if (status().state == MachineState::kFailed) return;
+  if (!ending_.empty()) return SetState(MachineState::kStopped, ending_);
+  std::string reason = fmt::format("Cloud Hypervisor ended: {}", exit.status.ToString());
+  if (!exit.last_words.empty()) reason += "; " + exit.last_words.back();
+  SetState(MachineState::kFailed, reason);
+}
+
+}  // namespace mayfly::ch
