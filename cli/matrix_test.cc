@@ -206,13 +206,13 @@ TEST(MatrixDiff, NamesWhatChanged) {
 TEST(MatrixDiff, ExitsAsDiffDoes) {
   TestDirectory directory;
   json document = json::parse(MatrixText());
-  document["capabilities"][0]["drivers"]["ch"]["status"] = "supported";
+  document["capabilities"][0]["drivers"]["vz"]["status"] = "supported";
   WriteWholeFile(directory / "new.json", document.dump());
   WriteWholeFile(directory / "none.json", "[]");
   std::string old = internal::MatrixFile();
   Result changed = Mayfly({"matrix", "diff", old, directory / "new.json"});
   EXPECT_EQ(changed.code, 1);
-  EXPECT_EQ(changed.text, "lifecycle.boot: drivers.ch.status: planned → supported\n");
+  EXPECT_EQ(changed.text, "lifecycle.boot: drivers.vz.status: planned → supported\n");
   json changes = json::parse(Mayfly({"matrix", "diff", "--json", old, directory / "new.json"}).text);
   EXPECT_EQ(changes.at(0).at("after"), "supported");
   EXPECT_EQ(Mayfly({"matrix", "diff", old, old}).code, 0);
