@@ -3,13 +3,10 @@
 // Disks are made in the constructor and stay until the destructor; each Boot starts a process of its own. States follow
 // the event monitor and the end of the process, both seen on the I/O thread:
 //
-// | what happens | state | reason |
-// | --- | --- | --- |
-// | the guest powers off (vm/shutdown; the process is then told to end) | Stopped | the guest powered off |
-// | Kill | Stopped | killed |
-// | the guest restarts, or Reset (vm/rebooted) | Running | the guest restarted |
-// | the guest panics and has pvpanic (guest/panic; the process is ended, or the guest would restart) | Failed | the
-// guest panicked | | the process ends otherwise, with exit code 0 too | Failed | how it ended, and its last words |
+//   Stopped  the guest powered off (event vm/shutdown; the process is told to end then), or Kill
+//   Running  the guest restarted, or Reset (vm/rebooted)
+//   Failed   the guest panicked and has pvpanic (guest/panic; the process is ended, or the guest would restart), or the
+//            process ended in any other way, with exit code 0 too: the reason is how, and its last words
 //
 // Each event is in the timeline by its name.
 #pragma once
