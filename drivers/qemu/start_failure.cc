@@ -51,7 +51,8 @@ constexpr std::array kRows = {
 }  // namespace
 
 void ThrowQemuDidNotStart(const StartFailure& failure) {
-  ErrorText text{.summary = fmt::format("cannot boot '{}' (qemu, {}): ", failure.name, failure.machine)};
+  ErrorText text{.summary = fmt::format("cannot {} '{}' (qemu, {}): ", failure.restore ? "restore" : "boot",
+                                        failure.name, failure.machine)};
   for (const std::string& line : failure.last_words) text.notes.push_back(line);
   text.notes.push_back(failure.version);
   for (const WordsRow& row : kRows) {
@@ -64,7 +65,8 @@ void ThrowQemuDidNotStart(const StartFailure& failure) {
     }
   }
   text.summary += failure.last_words.empty() ? failure.trouble + "; " + failure.ended : failure.ended;
-  text.next_step = fmt::format("all that QEMU wrote is in {}", failure.log.string());
+  text.next_step = failure.restore ? "boot it instead: MAYFLY_FORK=off makes no copies"
+                                   : fmt::format("all that QEMU wrote is in {}", failure.log.string());
   throw VmmDied(std::move(text));
 }
 

@@ -15,6 +15,7 @@ struct StartFailure {
   std::string ended{};                    // how the process ended
   std::vector<std::string> last_words{};  // of QEMU
   std::filesystem::path log{};
+  bool restore = false;  // of a saved machine: whoever asked for it may never see the log
 };
 
 // Throws BadSpec, HostLacks or, when QEMU's words say nothing known, VmmDied; each with these words.

@@ -34,6 +34,23 @@ TEST_P(StartFailureTest, BecomesTheErrorOfWhoseFaultItIsWithQemusWords) {
   }
 }
 
+TEST(StartFailure, OfARestoreHasTheLastWordsAndNoLogThatGoesWithItsSandbox) {
+  try {
+    ThrowQemuDidNotStart({.name = "kv",
+                          .machine = "microvm",
+                          .version = "QEMU 7.2.22 (/q)",
+                          .trouble = "the state was not restored",
+                          .ended = "QEMU ended: exit code 1",
+                          .last_words = {"qemu: Unknown savevm section"},
+                          .log = "/vm/vmm.log",
+                          .restore = true});
+  } catch (const VmmDied& error) {
+    EXPECT_THAT(error.what(),
+                testing::AllOf(HasSubstr("cannot restore 'kv' (qemu, microvm)"), HasSubstr("Unknown savevm section"),
+                               HasSubstr("MAYFLY_FORK=off"), testing::Not(HasSubstr("vmm.log"))));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Words, StartFailureTest,
     testing::Values(
