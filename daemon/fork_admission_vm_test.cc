@@ -27,10 +27,11 @@ class ForkAdmission : public PoolFixture {
   static uint64_t Promised() { return Status().at("admission").at("memory").at("promised"); }
 
   // Returns when the pool keeps so many forks ready, by its own word and no other clock.
-  static void AwaitWarm(size_t count) {
+  static void AwaitWarm(size_t count) { Await("warm", count); }
+  static void Await(const char* what, size_t count) {
     auto watch = PoolConnection::Open();
     json status = watch->Call({{"op", "status"}}).body;
-    while (status.at("forks").at("warm") != count) {
+    while (status.at("forks").at(what) != count) {
       status = watch->Call({{"op", "watch"}, {"seen", status.at("change")}}, {}, Soon()).body;
     }
   }
@@ -65,6 +66,31 @@ TEST_F(ForkAdmission, AForkWaitsForRoomAndIsToldForWhose) {
   held.reset();
   Vm vm = Fork();
   EXPECT_EQ(vm.Exec("echo alive").OrThrow().out, "alive\n");
+}
+
+TEST_F(ForkAdmission, AStartedVmmServesTheLeaseForWhichNoForkIsWarm) {
+  Fork();  // the template is there
+  Set("MAYFLY_POOL_WARM", "1");
+  Vm first = Fork();
+  AwaitWarm(1);
+  Await("started", 1);
+  // Both have an idle ticket, and those who get them the tickets of any fork.
+  EXPECT_EQ(Status().at("admission").at("cpus").at("promised"), 1.0 / 16);
+  Vm warm = Fork(), started = Fork();
+  EXPECT_EQ(started.Exec("hostname").OrThrow().out, started.name() + "\n");
+  EXPECT_NE(started.name(), warm.name());
+  EXPECT_EQ(Status().at("admission").at("cpus").at("promised"), 3.0 / 16);
+  AwaitWarm(1);
+  Await("started", 1);
+}
+
+TEST_F(ForkAdmission, ACloneCountsAsAForkDoes) {
+  Vm vm = Fork();
+  EXPECT_EQ(Status().at("admission").at("cpus").at("promised"), 1.0 / 16);
+  Vm clone = vm.Clone();
+  EXPECT_EQ(Status().at("admission").at("cpus").at("promised"), 2.0 / 16);
+  EXPECT_LT(Promised(), 2 * (224_MiB).count()) << "less than all that both could take";
+  EXPECT_EQ(clone.Exec("echo alive").OrThrow().out, "alive\n");
 }
 
 TEST_F(ForkAdmission, WarmForksHoldIdleTicketsAndGiveWay) {

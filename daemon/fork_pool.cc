@@ -82,19 +82,25 @@ ReadyFork Take(Machine& machine, Agent& agent) {
           .session = std::move(released.session)};
 }
 
-ReadyFork Restore(const fs::path& directory, bool ahead) {
-  UniqueFd in_use = TemplateStore::Use(directory);
-  SnapshotInfo info = ReadSnapshot(directory);
-  std::string name = fmt::format("{}-{}", info.spec.name, RandomDigits(4));
-  std::unique_ptr<Machine> machine = FindDriver(info.driver).Create(SpecOfCopy(info, name), Sandbox::Create(name));
+ForkToRestore Create(const fs::path& directory) {
+  ForkToRestore fork{.in_use = TemplateStore::Use(directory), .info = ReadSnapshot(directory)};
+  std::string name = fmt::format("{}-{}", fork.info.spec.name, RandomDigits(4));
+  fork.machine = FindDriver(fork.info.driver).Create(SpecOfCopy(fork.info, name), Sandbox::Create(name));
   KillPoint("fork.created", {.daemon = getpid()});
-  machine->Restore(directory);
-  KillPoint("fork.restored", {.daemon = getpid(), .vmm = machine->Info().pid});
-  std::unique_ptr<Agent> agent = Greet(*machine, IdentityOfCopy(info, machine->spec()));
-  if (ahead) StartSomething(*agent);
-  ReadyFork fork = Take(*machine, *agent);
-  fork.in_use = std::move(in_use);
   return fork;
+}
+
+// `ahead`: nobody waits for it yet, so it is also made warm.
+ReadyFork Restore(ForkToRestore fork, bool ahead) {
+  Machine& machine = *fork.machine;
+  machine.Restore(fork.info.directory);
+  KillPoint("fork.restored", {.daemon = getpid(), .vmm = machine.Info().pid});
+  std::unique_ptr<Agent> agent = Greet(machine, IdentityOfCopy(fork.info, machine.spec()));
+  if (ahead) StartSomething(*agent);
+  ReadyFork ready = Take(machine, *agent);
+  ready.ticket = std::move(fork.ticket);
+  ready.in_use = std::move(fork.in_use);
+  return ready;
 }
 
 ReadyFork Boot(const ForkKind& kind) {
@@ -108,13 +114,24 @@ ReadyFork Boot(const ForkKind& kind) {
   return Take(*machine, *agent);
 }
 
-// `ahead`: nobody waits for it yet, so it is also made warm.
 ReadyFork MakeFork(const ForkKind& kind, bool ahead, Admission::Ticket ticket) {
-  ReadyFork fork = kind.booted() ? Boot(kind) : Restore(kind.directory, ahead);
+  ReadyFork fork = kind.booted() ? Boot(kind) : Restore(Create(kind.directory), ahead);
   fork.ticket = std::move(ticket);
   fork.ticket.AddProcess(fork.machine.vmm->pid());
   return fork;
 }
+
+// One of as many at a time as the host has CPUs.
+class Turn {
+ public:
+  explicit Turn(std::counting_semaphore<>& turns) : turns_(turns) { turns_.acquire(); }
+  ~Turn() { turns_.release(); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::counting_semaphore<>& turns_;
+};
 
 }  // namespace
 
@@ -184,101 +201,166 @@ std::optional<ReadyFork> ForkPool::TakeWarm(const ForkKind& kind) {
     }
   }
   shelf.wanted = warm_ - std::min(warm_, shelf.forks.size());
+  if (!kind.booted()) shelf.wanted_started = warm_ - std::min(warm_, shelf.started.size());
+  lock.unlock();
+  if (!found) found = RestoreInStarted(kind, /*ahead=*/false);
   changed_.notify_all();
   return found;
 }
 
 ReadyFork ForkPool::Make(const ForkKind& kind, Admission::Ticket ticket) {
-  return MakeInTurn(kind, /*ahead=*/false, std::move(ticket));
+  Turn turn(restores_);
+  return MakeFork(kind, /*ahead=*/false, std::move(ticket));
 }
 
-ReadyFork ForkPool::MakeInTurn(const ForkKind& kind, bool ahead, Admission::Ticket ticket) {
-  restores_.acquire();
-  struct Release {
-    ~Release() { restores.release(); }
-    std::counting_semaphore<>& restores;
-  } release{restores_};
-  return MakeFork(kind, ahead, std::move(ticket));
+// Nothing when there is no such VMM, or it was of no use.
+std::optional<ReadyFork> ForkPool::RestoreInStarted(const ForkKind& kind, bool ahead) {
+  ForkToRestore fork;
+  std::deque<ForkToRestore> dead;  // ends outside the lock
+  {
+    std::lock_guard lock(mutex_);
+    Shelf& shelf = ShelfOf(kind);
+    while (!fork.machine && !shelf.started.empty()) {
+      ForkToRestore next = std::move(shelf.started.front());
+      shelf.started.pop_front();
+      bool waits = next.machine->status().state == MachineState::kStarting;
+      waits ? void(fork = std::move(next)) : dead.push_back(std::move(next));
+    }
+    if (!fork.machine) return std::nullopt;
+    shelf.wanted_started = warm_ - std::min(warm_, shelf.started.size());
+  }
+  try {
+    Turn turn(restores_);
+    return Restore(std::move(fork), ahead);
+  } catch (const std::exception& error) {
+    log_.Write("no-use-of-a-started-vmm", {{"template", TitleOf(kind)}, {"error", error.what()}});
+    return std::nullopt;
+  }
 }
 
-std::optional<ForkKind> ForkPool::NextToFill() {
+std::optional<ForkPool::ToFill> ForkPool::NextToFill() {
   for (const Shelf& shelf : shelves_) {
-    if (shelf.wanted > 0) return shelf.kind;
+    if (shelf.wanted > 0) return ToFill{.kind = shelf.kind};
+    if (shelf.wanted_started > 0) return ToFill{.kind = shelf.kind, .warm = false};
   }
   return std::nullopt;
 }
 
 // Takes what is too much from the templates that were used longest ago.
-void ForkPool::Trim(std::deque<Warm>& going) {
+void ForkPool::Trim(Going& going) {
   size_t count = 0;
-  for (Shelf& shelf : shelves_) {
-    count += shelf.forks.size();
-    while (count > kMostWarm && !shelf.forks.empty()) {
-      going.push_back(std::move(shelf.forks.back()));
-      shelf.forks.pop_back();
-      --count;
+  auto trim = [&](auto& from, auto& to) {
+    count += from.size();
+    for (; count > kMostWarm && !from.empty(); --count) {
+      to.push_back(std::move(from.back()));
+      from.pop_back();
     }
+  };
+  for (Shelf& shelf : shelves_) {
+    trim(shelf.forks, going.forks);
+    trim(shelf.started, going.started);
   }
 }
 
 std::optional<ForkPool::Warm> ForkPool::MakeAhead(const ForkKind& kind) {
+  if (auto fork = RestoreInStarted(kind, /*ahead=*/true)) {
+    return Warm{.fork = std::move(*fork), .suspended = Suspended()};
+  }
   Admission::Ticket ticket = admission_.TryEnterIdle(DemandOf(kind), TitleOf(kind));
   if (!ticket) {
     log_.Write("no-room-for-a-warm-fork", {{"template", TitleOf(kind)}});
     return std::nullopt;
   }
-  return Warm{.fork = MakeInTurn(kind, /*ahead=*/true, std::move(ticket)), .suspended = Suspended()};
+  Turn turn(restores_);
+  return Warm{.fork = MakeFork(kind, /*ahead=*/true, std::move(ticket)), .suspended = Suspended()};
+}
+
+std::optional<ForkToRestore> ForkPool::StartAhead(const ForkKind& kind) {
+  Admission::Ticket ticket = admission_.TryEnterIdle(DemandOf(kind), TitleOf(kind));
+  if (!ticket) {
+    log_.Write("no-room-for-a-started-vmm", {{"template", TitleOf(kind)}});
+    return std::nullopt;
+  }
+  Turn turn(restores_);
+  ForkToRestore fork = Create(kind.directory);
+  fork.machine->PrepareRestore(fork.info.directory);
+  pid_t vmm = fork.machine->Info().pid;
+  if (vmm <= 0) return std::nullopt;  // a backend that has nothing to prepare
+  fork.ticket = std::move(ticket);
+  fork.ticket.AddProcess(vmm);
+  return fork;
+}
+
+// One for a shelf. What cannot be made is not tried again before somebody asks for it and sees the error.
+bool ForkPool::Fill(const ToFill& next) {
+  std::optional<Warm> warm;
+  std::optional<ForkToRestore> started;
+  try {
+    next.warm ? void(warm = MakeAhead(next.kind)) : void(started = StartAhead(next.kind));
+  } catch (const std::exception& error) {
+    log_.Write(next.warm ? "no-warm-fork" : "no-started-vmm",
+               {{"template", TitleOf(next.kind)}, {"error", error.what()}});
+  }
+  Going going;
+  std::lock_guard lock(mutex_);
+  auto shelf = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.kind == next.kind; });
+  if (shelf == shelves_.end()) return false;
+  auto count_down = [](size_t& wanted, bool made) { wanted = made ? wanted - std::min<size_t>(1, wanted) : 0; };
+  if (next.warm) {
+    count_down(shelf->wanted, warm.has_value());
+    if (warm) shelf->forks.push_back(std::move(*warm));
+  } else {
+    count_down(shelf->wanted_started, started.has_value());
+    if (started) shelf->started.push_back(std::move(*started));
+  }
+  changed_.notify_all();
+  Trim(going);
+  return true;
 }
 
 void ForkPool::Refill() {
   std::unique_lock lock(mutex_);
   while (true) {
-    std::optional<ForkKind> kind;
-    changed_.wait(lock, [&] { return ending_ || (kind = NextToFill()); });
+    std::optional<ToFill> next;
+    changed_.wait(lock, [&] { return ending_ || (next = NextToFill()); });
     if (ending_) return;
     lock.unlock();
-    std::optional<Warm> made;
-    try {
-      made = MakeAhead(*kind);
-    } catch (const std::exception& error) {
-      log_.Write("no-warm-fork", {{"template", TitleOf(*kind)}, {"error", error.what()}});
+    if (Fill(*next)) {
+      admission_.LookAgain();  // somebody may have come to wait while this one could not give way yet
+      if (on_change_) on_change_();
     }
-    std::deque<Warm> going;
-    lock.lock();
-    auto shelf = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf& s) { return s.kind == *kind; });
-    if (shelf == shelves_.end()) continue;
-    // One that cannot be made is not tried again before somebody asks for it and sees the error.
-    shelf->wanted = made ? shelf->wanted - std::min<size_t>(1, shelf->wanted) : 0;
-    if (made) shelf->forks.push_back(std::move(*made));
-    changed_.notify_all();
-    Trim(going);
-    lock.unlock();
-    going.clear();
-    admission_.LookAgain();  // somebody may have come to wait while this one could not give way yet
-    if (on_change_) on_change_();
     lock.lock();
   }
 }
 
 // Asked again until it is enough.
 void ForkPool::GiveWay() {
-  std::optional<Warm> going;  // ends outside the lock
+  std::optional<Warm> fork;  // these end outside the lock
+  std::optional<ForkToRestore> started;
   std::lock_guard lock(mutex_);
-  auto shelf = std::find_if(shelves_.rbegin(), shelves_.rend(), [](const Shelf& s) { return !s.forks.empty(); });
+  auto shelf = std::find_if(shelves_.rbegin(), shelves_.rend(),
+                            [](const Shelf& s) { return !s.forks.empty() || !s.started.empty(); });
   if (shelf == shelves_.rend()) return;
-  going = std::move(shelf->forks.back());
-  shelf->forks.pop_back();
+  if (shelf->started.empty()) {
+    fork = std::move(shelf->forks.back());
+    shelf->forks.pop_back();
+  } else {
+    started = std::move(shelf->started.back());
+    shelf->started.pop_back();
+  }
 }
 
 nlohmann::json ForkPool::Status() const {
   std::lock_guard lock(mutex_);
   nlohmann::json templates = nlohmann::json::array();
-  size_t warm = 0;
+  size_t warm = 0, started = 0;
   for (const Shelf& shelf : shelves_) {
-    templates.push_back({{"directory", TitleOf(shelf.kind)}, {"warm", shelf.forks.size()}});
+    templates.push_back(
+        {{"directory", TitleOf(shelf.kind)}, {"warm", shelf.forks.size()}, {"started", shelf.started.size()}});
     warm += shelf.forks.size();
+    started += shelf.started.size();
   }
-  return {{"warm", warm}, {"taken", taken_}, {"hits", hits_}, {"templates", templates}};
+  return {{"warm", warm}, {"started", started}, {"taken", taken_}, {"hits", hits_}, {"templates", templates}};
 }
 
 }  // namespace mayfly::internal

@@ -11,9 +11,13 @@
 // Each has a ticket of the admission, those that wait an idle one: they give way when a lease lacks the memory, the
 // ones of the kind that was used longest ago first, and none are made while somebody waits for memory.
 //
+// Behind the warm forks stand VMMs that have been started for a copy and wait for its state: when no fork is warm, the
+// next lease gets one that is restored into such a VMM, which takes half of the time; and warm ones are made in them.
+//
 // A fork is ready when the agent in its guest has answered after the restore and has given it a clock, random numbers,
 // names and addresses of its own. After each Take a thread of the pool restores others, so that the next lease finds
-// some: `warm` of each template in use, and at most kMostWarm in all, those of the templates used longest ago go first.
+// some: `warm` of each template in use, with as many started VMMs, and at most kMostWarm in all; those of the templates
+// used longest ago go first.
 //
 // Thread-safe. Restores that are under way at once are limited to the number of CPUs; more would only slow each other
 // down.
@@ -22,6 +26,7 @@
 #include <mayfly/agent.h>
 #include <mayfly/internal/unique_fd.h>
 #include <mayfly/machine.h>
+#include <mayfly/snapshot.h>
 
 #include <condition_variable>
 #include <deque>
@@ -53,6 +58,14 @@ struct ReadyFork {
   UniqueFd in_use{};                      // keeps the template
 };
 
+// A copy of a template on its way: its machine is down, or its VMM waits for the state.
+struct ForkToRestore {
+  Admission::Ticket ticket{};
+  UniqueFd in_use{};
+  SnapshotInfo info{};
+  std::unique_ptr<Machine> machine{};
+};
+
 // What ready machines come from.
 struct ForkKind {
   std::filesystem::path directory{};  // a template; empty: they are booted
@@ -77,8 +90,8 @@ class ForkPool {
   // Ends all warm forks and the thread that makes them.
   ~ForkPool();
 
-  // One that was made ahead, with an idle ticket; more are made then. Waits for one that is being booted, unless
-  // somebody else waits for that.
+  // One that was made ahead, or is made now in a VMM that was started ahead, with an idle ticket; more are made then.
+  // Waits for one that is being booted, unless somebody else waits for that.
   std::optional<ReadyFork> TakeWarm(const ForkKind& kind);
   // Restores a copy of the template, or boots, and waits until the machine is ready. Throws what Driver::Create,
   // Machine::Restore, Machine::Boot and the agent throw.
@@ -88,7 +101,7 @@ class ForkPool {
   // taken.
   void OnChange(std::function<void()> changed) { on_change_ = std::move(changed); }
 
-  // {"warm": 2, "taken": 40, "hits": 38, "templates": [{"directory": …, "warm": 2}]}
+  // {"warm": 2, "started": 2, "taken": 40, "hits": 38, "templates": [{"directory": …, "warm": 2, "started": 2}]}
   nlohmann::json Status() const;
 
  private:
@@ -99,19 +112,32 @@ class ForkPool {
   struct Shelf {  // the warm forks of one template
     ForkKind kind;
     std::deque<Warm> forks{};
-    size_t wanted = 0;   // forks that are to be made still
-    size_t claimed = 0;  // of them, those that somebody waits for
+    std::deque<ForkToRestore> started{};  // VMMs that wait
+    size_t wanted = 0;                    // forks that are to be made still
+    size_t wanted_started = 0;            // VMMs, the same
+    size_t claimed = 0;                   // of them, those that somebody waits for
   };
 
   Shelf& ShelfOf(const ForkKind& kind);
   void Refill();
-  // As many at a time as the host has CPUs.
-  ReadyFork MakeInTurn(const ForkKind& kind, bool ahead, Admission::Ticket ticket);
+  // What has become too much; ends outside the lock.
+  struct Going {
+    std::deque<Warm> forks{};
+    std::deque<ForkToRestore> started{};
+  };
+  struct ToFill {
+    ForkKind kind;
+    bool warm = true;  // else a started VMM
+  };
+
+  std::optional<ReadyFork> RestoreInStarted(const ForkKind& kind, bool ahead);
   // One for the shelf; none when there is no room for it.
   std::optional<Warm> MakeAhead(const ForkKind& kind);
+  std::optional<ForkToRestore> StartAhead(const ForkKind& kind);
+  bool Fill(const ToFill& next);
   void GiveWay();
-  std::optional<ForkKind> NextToFill();
-  void Trim(std::deque<Warm>& going);
+  std::optional<ToFill> NextToFill();
+  void Trim(Going& going);
 
   EventLog& log_;
   Admission& admission_;

@@ -145,8 +145,9 @@ void Session::RefuseSecondLease() const {
 Session::Reply Session::Open(Message& request) {
   RefuseSecondLease();
   std::string name = request.body.at("name");
-  Demand demand =
-      DemandOfBooted(Bytes(request.body.at("memory").get<uint64_t>()), request.body.at("cpus").get<double>());
+  Bytes memory(request.body.at("memory").get<uint64_t>());
+  auto cpus = request.body.at("cpus").get<double>();
+  Demand demand = request.body.value("copy", false) ? DemandOfFork(memory, cpus) : DemandOfBooted(memory, cpus);
   demand.overhead = Bytes(request.body.value("overhead", kVmmOverhead.count()));
   ticket_ = Admit(request.body, demand, name);
   KillPoint("lease.admitted", Processes());

@@ -137,6 +137,7 @@ void QemuMachine::Launch(Start start, std::string_view doing) {
   slots_.assign(machine_.type->hotplug_slots, "");
   dimms_.clear();
   agent_taken_ = false;
+  awaited_.clear();
   start_ = std::move(start);
   if (start_.memory.kind == MemoryKind::kShared) std::filesystem::create_directories(start_.memory.directory);
   SetState(MachineState::kStarting, std::string(doing));
@@ -205,7 +206,8 @@ void QemuMachine::ThrowStartFailed(const std::string& trouble) {
                         .trouble = trouble,
                         .ended = status().reason,
                         .last_words = process_->LastWords(),
-                        .log = vmm_log_path()});
+                        .log = vmm_log_path(),
+                        .restore = !start_.incoming.empty()});
 }
 
 bool QemuMachine::Stop(Duration grace) {

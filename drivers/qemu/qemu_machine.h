@@ -69,6 +69,7 @@ class QemuMachine final : public Machine {
   void SendMigration(const std::string& url) override;
   void ReceiveMigration(const std::string& url) override;
   void Snapshot(const std::filesystem::path& directory) override;
+  void PrepareRestore(const std::filesystem::path& directory) override;
   void Restore(const std::filesystem::path& directory) override;
   void KeepMemoryIn(const std::filesystem::path& directory) override { memory_directory_ = directory; }
   ReleasedMachine Release() override;
@@ -91,6 +92,7 @@ class QemuMachine final : public Machine {
   std::vector<std::unique_ptr<Process>> StartServers() const;
   QemuProcess::Options ProcessOptions();
   void RequireDown(std::string_view what) const;
+  void StartRestore(const std::filesystem::path& directory);
   void Launch(Start start, std::string_view doing);
   void AwaitStart(Deadline deadline);
   void AwaitIncoming(std::string_view from_what, Deadline deadline);
@@ -121,6 +123,7 @@ class QemuMachine final : public Machine {
   std::vector<PreparedDisk> disks_;
   std::filesystem::path memory_directory_;  // see KeepMemoryIn; empty: memory is anonymous
   Start start_;                             // of this run; its descriptor is gone
+  std::filesystem::path awaited_;           // what PrepareRestore has started this run for
   AcceleratorChoice accelerator_;
   std::vector<std::string> slots_;                    // of this run: the device in each hotplug slot, or empty
   std::vector<std::pair<std::string, Bytes>> dimms_;  // of this run: memory that was added

@@ -150,7 +150,26 @@ void QemuMachine::RememberMadeUpMacs(const SnapshotInfo& info) {
   }
 }
 
+// QEMU is complete then but for its state, whose file it holds open.
+void QemuMachine::PrepareRestore(const fs::path& directory) {
+  StartRestore(directory);
+  process_->qmp().NegotiateAndExecute({{"migrate-set-capabilities", MigrationCapabilities(!start_.state_has_memory)}},
+                                      Deadline::After(Scaled(seconds(60))));
+  awaited_ = directory;
+}
+
 void QemuMachine::Restore(const fs::path& directory) {
+  bool waits = awaited_ == directory && status().state == MachineState::kStarting;
+  if (!waits) StartRestore(directory);
+  try {
+    AwaitIncoming("a snapshot", Deadline::After(Scaled(seconds(60))));
+  } catch (Error& error) {
+    error.AddNote(fmt::format("it was to go on from {}", directory.string()));
+    throw;
+  }
+}
+
+void QemuMachine::StartRestore(const fs::path& directory) {
   RequireDown("restore");
   SnapshotInfo info = ReadSnapshot(directory);
   bool kvm = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel).kvm;
@@ -185,21 +204,20 @@ void QemuMachine::Restore(const fs::path& directory) {
     fs::remove(console_path(), ignored);
     CopyDiskFile(directory / kSnapshotConsole, console_path());
   }
-  try {
-    Launch(std::move(start), "restoring");
-    AwaitIncoming("a snapshot", Deadline::After(Scaled(seconds(60))));
-  } catch (Error& error) {
-    error.AddNote(fmt::format("it was to go on from {}", directory.string()));
-    throw;
-  }
+  Launch(std::move(start), "restoring");
 }
 
 void QemuMachine::AwaitIncoming(std::string_view from_what, Deadline deadline) {
   try {
     size_t from = timeline_.size();
-    process_->qmp().NegotiateAndExecute({{"migrate-set-capabilities", MigrationCapabilities(!start_.state_has_memory)},
-                                         {"migrate-incoming", {{"uri", start_.incoming}}}},
-                                        deadline);
+    QmpClient& qmp = process_->qmp();
+    QmpCommand capabilities{"migrate-set-capabilities", MigrationCapabilities(!start_.state_has_memory)};
+    QmpCommand incoming{"migrate-incoming", {{"uri", start_.incoming}}};
+    if (std::exchange(awaited_, {}).empty()) {
+      qmp.NegotiateAndExecute({std::move(capabilities), std::move(incoming)}, deadline);
+    } else {
+      qmp.Execute(incoming.name, incoming.arguments, deadline);
+    }
     if (!start_.incoming.starts_with("fd:")) timeline_.Add("qemu", "listening", ListeningAddress(start_.incoming));
     auto end = timeline_.WaitFor(IsEndOfMigration, deadline, from);
     if (!end) throw Timeout({.summary = "QEMU did not restore the machine in time"});

@@ -91,6 +91,7 @@ void Machine::AddPassthrough(const Passthrough&) { ThrowUnsupported(Capability::
 void Machine::RemoveDevice(const std::string&) { ThrowUnsupported(Capability::kDeviceRemove); }
 internal::UniqueFd Machine::ConnectVsock(uint32_t) { ThrowUnsupported(Capability::kIntervmVsock); }
 void Machine::Snapshot(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateSnapshot); }
+void Machine::PrepareRestore(const std::filesystem::path&) {}
 void Machine::Restore(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateRestore); }
 void Machine::KeepMemoryIn(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateSnapshot); }
 ReleasedMachine Machine::Release() { ThrowUnsupported(Capability::kStateSnapshot); }

@@ -136,6 +136,9 @@ class Machine {
   // SpecOfCopy. Throws BadSpec for a snapshot of another backend, VMM version or accelerator, VmmDied for a damaged
   // one.
   virtual void Restore(const std::filesystem::path& directory);
+  // What of that can be done before it is needed: starts the VMM, which waits for the state. State Starting until the
+  // Restore of the same directory, which then takes less. Where a backend has no such thing it does nothing.
+  virtual void PrepareRestore(const std::filesystem::path& directory);
   // From the next Boot or Restore on the guest's memory lies in files of this directory, which must be on the file
   // system of the snapshots: Snapshot moves them there, and all copies share what they do not change. Such a machine
   // ends with its first snapshot.

@@ -41,10 +41,21 @@ void CopyIfThere(const fs::path& from, const fs::path& to) {
 
 namespace internal {
 
-Sandbox SandboxFor(const MachineSpec& spec) {
-  std::shared_ptr<Lease> lease = Lease::Open(RequestFor(spec));
+namespace {
+
+Sandbox SandboxOf(std::shared_ptr<Lease> lease) {
   std::filesystem::path directory = lease->directory();
   return Sandbox::OwnedBy(std::move(lease), std::move(directory));
+}
+
+}  // namespace
+
+Sandbox SandboxFor(const MachineSpec& spec) { return SandboxOf(Lease::Open(RequestFor(spec))); }
+
+Sandbox SandboxForCopy(const MachineSpec& spec) {
+  LeaseRequest request = RequestFor(spec);
+  request.copy = true;
+  return SandboxOf(Lease::Open(request));
 }
 
 bool IsUp(const MachineStatus& status) {

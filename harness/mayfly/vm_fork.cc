@@ -235,7 +235,7 @@ void Vm::Revert(std::string_view name) {
 Vm Vm::Clone() {
   MachineSpec asked = impl_->asked();
   asked.name = fmt::format("{}-{}", impl_->machine().name().substr(0, 50), internal::RandomDigits(4));
-  Sandbox sandbox = internal::SandboxFor(asked);
+  Sandbox sandbox = internal::SandboxForCopy(asked);
   fs::path origin = sandbox.Path("origin");
   impl_->Save(origin);
   SnapshotInfo info = ReadSnapshot(origin);

@@ -84,6 +84,7 @@ void SayWhoIsInTheWay(const nlohmann::json& waiting) { SayOnStandardError(waitin
 nlohmann::json OpenMessage(const LeaseRequest& request) {
   nlohmann::json message = {{"op", "open"},         {"name", request.name},    {"memory", request.memory.count()},
                             {"cpus", request.cpus}, {"wait", SecondsToWait()}, {"thread", gettid()}};
+  if (request.copy) message["copy"] = true;
   if (request.overhead) message["overhead"] = request.overhead->count();
   return message;
 }

@@ -28,7 +28,8 @@ struct LeaseRequest {
   std::string name{};               // of the VM, for the sandbox's path and for messages
   Bytes memory{};                   // what the guest may use at most; admission waits until the host has it to spare
   std::optional<Bytes> overhead{};  // what its VMM takes besides; nothing: what the VMM of a booted guest takes
-  double cpus = 1;                  // less than one for a guest that mostly waits, such as a fork
+  double cpus = 1;                  // less than one for a guest that mostly waits
+  bool copy = false;                // it goes on from another one: counts as a fork does
   // Told after a second of waiting, and then each minute, who is in the way: "waiting for 2 GiB: kv_test (4242) holds 3
   // VMs with 6 GiB". Without it, a line on standard error.
   std::function<void(const std::string& line)> on_wait{};

@@ -8,7 +8,8 @@
 // | op | members | reply |
 // | --- | --- | --- |
 // | hello | protocol, version, program | protocol, version, pid |
-// | open | name, memory (bytes), cpus; overhead (bytes, of the VMM), wait (seconds; forever), thread (who waits) |
+// | open | name, memory (bytes), cpus; overhead (bytes, of the VMM), copy (counts as a fork), wait (seconds; forever),
+// thread (who waits) |
 //   directory (the VM's sandbox) |
 // | fork | template (directory), name, wait, thread | directory, driver, record, session (of the agent), process, pid,
 //   and a pidfd, the agent's channel and the driver's own descriptors (ReleasedMachine) |

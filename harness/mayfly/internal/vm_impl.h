@@ -29,6 +29,8 @@ bool IsDown(const MachineStatus& status);
 
 // The sandbox of a new VM, which the pool owns. Waits for admission; throws what Lease::Open does.
 Sandbox SandboxFor(const MachineSpec& spec);
+// The same for one that goes on from another.
+Sandbox SandboxForCopy(const MachineSpec& spec);
 
 }  // namespace internal
 
