@@ -165,15 +165,29 @@ REFUSAL_FOR(kStorageRateLimit, "an unknown disk is refused") {
   EXPECT_THROW(vm.machine().SetRateLimit("other", {.operations_per_second = 1}), BadSpec);
 }
 
-SCENARIO_FOR(kStoragePmem, "the guest's persistent memory is a file of the host") {
+SCENARIO_FOR(kStoragePmem, "the guest's persistent memory is a file of the host, and what it synced is there") {
   fs::path file = Image(Directory() / "pmem.raw", "original", 16_MiB);
-  Vm& vm = Boot({.pmem = {{.id = "pmem", .path = file}}});
-  Out(vm, "modprobe virtio_pmem");
+  Vm& vm = Boot({.image = "tiny-generic", .pmem = {{.id = "pmem", .path = file}}});
+  Out(vm, "modprobe virtio_pmem && modprobe nd_pmem");
   vm.WaitForFile("/dev/pmem0", Scaled(kSoon));
-  EXPECT_THAT(vm.Exec("head -n 1 /dev/pmem0"), Prints("original\n"));
+  EXPECT_THAT(vm.Exec("head -n 1 /dev/pmem0; cat /sys/block/pmem0/size"), Prints("original\n32768\n"));
   Out(vm, Write("changed", "pmem0"));
   vm.Kill();
   EXPECT_THAT(internal::ReadWholeFile(file, 32 << 20), StartsWith("changed\n"));
+}
+
+SCENARIO_FOR(kStoragePmem, "where its writes are discarded the file never changes") {
+  fs::path file = Image(Directory() / "pmem.raw", "original", 16_MiB);
+  Vm& vm = Boot({.image = "tiny-generic", .pmem = {{.id = "pmem", .path = file, .discard_writes = true}}});
+  Out(vm, "modprobe virtio_pmem && modprobe nd_pmem");
+  vm.WaitForFile("/dev/pmem0", Scaled(kSoon));
+  Out(vm, Write("changed", "pmem0"));
+  EXPECT_THAT(vm.Exec("head -n 1 /dev/pmem0"), Prints("changed\n"));
+  EXPECT_THAT(internal::ReadWholeFile(file, 32 << 20), StartsWith("original\n"));
+}
+
+REFUSAL_FOR(kStoragePmem, "a file that is not there is refused") {
+  EXPECT_THROW(Boot({.pmem = {{.id = "pmem", .path = Directory() / "none"}}}), BadSpec);
 }
 
 }  // namespace

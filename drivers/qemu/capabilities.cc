@@ -56,7 +56,7 @@ constexpr auto kRows = std::to_array<QemuCapability>({
     {kStorageCowClone, kYes, "reflink where the runtime directory has it, else a qcow2 overlay"},
     {kStorageCache, kYes, "cache.direct, cache.no-flush, write-cache"},
     {kStorageRateLimit, kYes, "a throttle group for each limited disk"},
-    {kStoragePmem, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.pmem.empty(); }},
+    {kStoragePmem, kYes, "virtio-pmem on a file; a PC only"},
     {kNetworkNat, kYes, "-netdev user; the guest reaches the host's loopback as 10.0.2.2"},
     {kNetworkTap, kNotWired, kNotYet, HasNic<NicKind::kTap>},
     {kNetworkSocketpair, kYes, "-netdev dgram on unix sockets"},
@@ -87,12 +87,12 @@ constexpr auto kRows = std::to_array<QemuCapability>({
     {kIntervmL2Switch, kNotWired, "mayfly has no switch yet for NICs of kind socket to meet in"},
     {kPlatformRosetta, kNever, "Rosetta exists on Apple silicon only", [](const MachineSpec& s) { return s.rosetta; }},
     {kPlatformMacosGuest, kNever, "macOS runs as a guest of Apple's hosts only"},
-    {kPlatformUefi, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.boot.firmware.empty(); }},
-    {kPlatformTpm, kNotWired, kNotYet, [](const MachineSpec& s) { return s.tpm.has_value(); }},
+    {kPlatformUefi, kYes, "OVMF in flash, with variables of the VM's own; it starts the kernel or a disk"},
+    {kPlatformTpm, kYes, "tpm-crb and a swtpm"},
     {kPlatformWatchdog, kYes, "i6300esb; the guest's kernel needs its driver (Debian's 6.1 cloud kernel has none)"},
     {kPlatformGraphics, kYes, "VGA and screendump"},
-    {kPlatformAudio, kNotWired, kNotYet, [](const MachineSpec& s) { return s.audio; }},
-    {kPlatformUsb, kNotWired, kNotYet, [](const MachineSpec& s) { return s.usb; }},
+    {kPlatformAudio, kYes, "ES1370; what it plays is in audio.wav in the VM's directory"},
+    {kPlatformUsb, kYes, "qemu-xhci and usb-storage"},
     {kPlatformGenerationId, kYes, "vmgenid; the guest's kernel needs its driver (Debian's cloud kernels have none)"},
     {kPlatformNested, kYes, "-cpu with svm (software emulation) or the host's own (KVM)"},
     {kDebugPvpanic, kYes, "the pvpanic device; the machine stops at the panic"},
@@ -121,6 +121,8 @@ std::string WhyQemuCannotSave(const MachineSpec& spec) {
   if (!spec.shares.empty()) {
     return fmt::format("share '{}': what the guest has open there is known to its virtiofsd only", spec.shares[0].tag);
   }
+  if (spec.tpm) return "tpm: what it keeps is known to its swtpm only";
+  if (!spec.pmem.empty()) return fmt::format("pmem '{}': its file would be shared by copies", spec.pmem[0].id);
   if (spec.hugepages) return "hugepages: memory in them is not saved as copies share it";
   for (const MemoryZone& zone : spec.zones) {
     if (zone.hugepages) return fmt::format("zone '{}': hugepages are not saved as copies share them", zone.id);

@@ -14,6 +14,9 @@ namespace {
 
 using Arguments = std::vector<std::string>;
 
+// Where devices in the address space may begin, at most.
+constexpr Bytes kMemoryAlignment(uint64_t{1} << 30);
+
 void Add(Arguments& arguments, std::string option, std::string value) {
   arguments.push_back(std::move(option));
   arguments.push_back(std::move(value));
@@ -85,6 +88,13 @@ std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std
   return object.dump();
 }
 
+// Room for what is added to the guest's memory, and for devices that lie in its address space.
+Bytes MostMemory(const CommandLineInput& in) {
+  Bytes most = std::max(in.spec.memory, in.spec.max_memory);
+  for (Bytes size : in.pmem_sizes) most = most + size + kMemoryAlignment;
+  return most;
+}
+
 void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
   const MachineSpec& spec = in.spec;
   const bool served = !spec.shares.empty();  // virtiofsd reads and writes the guest's memory
@@ -93,10 +103,12 @@ void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
     Add(arguments, "-object", MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt, in.memory, served));
     machine += ",memory-backend=ram";
   }
+  if (!in.firmware.code.empty()) machine += ",pflash0=firmware";
+  if (!in.firmware.variables.empty()) machine += ",pflash1=variables";
   Add(arguments, "-M", machine);
   std::string memory = fmt::format("size={}k", spec.memory.count() >> 10);
-  if (spec.max_memory > spec.memory) {
-    memory += fmt::format(",slots={},maxmem={}k", kMemorySlots, spec.max_memory.count() >> 10);
+  if (Bytes most = MostMemory(in); most > spec.memory) {
+    memory += fmt::format(",slots={},maxmem={}k", kMemorySlots, most.count() >> 10);
   }
   Add(arguments, "-m", memory);
   for (size_t node = 0; node < spec.zones.size(); ++node) {
@@ -132,6 +144,23 @@ void AddChannels(Arguments& arguments, const CommandLineInput& in) {
   Add(arguments, "-device", "virtserialport,bus=agent-bus.0,chardev=agent,id=agent,name=org.mayfly.agent");
 }
 
+// Flash of a PC: firmware, and its variables.
+void AddFirmware(Arguments& arguments, const CommandLineInput& in) {
+  auto add = [&](const char* name, const std::filesystem::path& file, bool readonly) {
+    if (file.empty()) return;
+    nlohmann::json node = {
+        {"driver", "file"}, {"node-name", name}, {"filename", file.string()}, {"read-only", readonly}};
+    Add(arguments, "-blockdev", node.dump());
+  };
+  add("firmware", in.firmware.code, true);
+  add("variables", in.firmware.variables, false);
+  if (!in.firmware.code.empty()) Add(arguments, "-boot", "menu=off");
+}
+
+void AddUsb(Arguments& arguments, const CommandLineInput& in) {
+  if (in.spec.usb) Add(arguments, "-device", "qemu-xhci,id=usb");
+}
+
 void AddDisks(Arguments& arguments, const CommandLineInput& in) {
   for (const PreparedDisk& disk : in.disks) {
     if (NeedsThrottle(disk.disk)) Add(arguments, "-object", ThrottleGroup(disk.disk.id, disk.disk.limit).dump());
@@ -157,6 +186,34 @@ void AddShares(Arguments& arguments, const CommandLineInput& in) {
     Add(arguments, "-chardev", fmt::format("socket,id=share{},path={}", i, path));
     Add(arguments, "-device",
         fmt::format("vhost-user-fs-{},chardev=share{},tag={}", in.machine.bus, i, Escaped(in.spec.shares[i].tag)));
+  }
+}
+
+void AddPmem(Arguments& arguments, const CommandLineInput& in) {
+  for (size_t i = 0; i < in.spec.pmem.size(); ++i) {
+    const Pmem& pmem = in.spec.pmem[i];
+    nlohmann::json memory = {{"qom-type", "memory-backend-file"},
+                             {"id", "memory-" + pmem.id},
+                             {"size", in.pmem_sizes.at(i).count()},
+                             {"mem-path", pmem.path},
+                             {"share", !pmem.discard_writes}};
+    Add(arguments, "-object", memory.dump());
+    nlohmann::json device = {{"driver", "virtio-pmem-pci"}, {"id", "pmem-" + pmem.id}, {"memdev", "memory-" + pmem.id}};
+    Add(arguments, "-device", device.dump());
+  }
+}
+
+// The volume of the guest's mixer is left aside: what it plays arrives as it is.
+void AddSmallPcDevices(Arguments& arguments, const CommandLineInput& in) {
+  const MachineSpec& spec = in.spec;
+  if (spec.tpm) {
+    Add(arguments, "-chardev", fmt::format("socket,id=tpm-server,path={}", Escaped(TpmSocket(in.directory).string())));
+    Add(arguments, "-tpmdev", "emulator,id=tpm-backend,chardev=tpm-server");
+    Add(arguments, "-device", "tpm-crb,tpmdev=tpm-backend");
+  }
+  if (spec.audio) {
+    Add(arguments, "-audiodev", fmt::format("wav,id=speaker,path={}", Escaped((in.directory / "audio.wav").string())));
+    Add(arguments, "-device", "ES1370,audiodev=speaker,id=audio");
   }
 }
 
@@ -210,6 +267,7 @@ void AddRestore(Arguments& arguments, const CommandLineInput& in) {
 
 void AddKernel(Arguments& arguments, const CommandLineInput& in) {
   const BootSource& boot = in.spec.boot;
+  if (boot.kernel.empty()) return;  // the firmware boots a disk
   Add(arguments, "-kernel", boot.kernel);
   if (!boot.initramfs.empty()) Add(arguments, "-initrd", boot.initramfs);
   Add(arguments, "-append", KernelCommandLine(in));
@@ -219,8 +277,8 @@ void AddKernel(Arguments& arguments, const CommandLineInput& in) {
 
 std::vector<std::string> QemuCommandLine(const CommandLineInput& input) {
   Arguments arguments = {input.program};
-  for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddChannels, AddDisks, AddNics, AddShares,
-                    AddSmallDevices, AddHotplugSlots, AddRestore, AddKernel}) {
+  for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddFirmware, AddChannels, AddUsb, AddDisks, AddPmem,
+                    AddNics, AddShares, AddSmallDevices, AddSmallPcDevices, AddHotplugSlots, AddRestore, AddKernel}) {
     add(arguments, input);
   }
   arguments.insert(arguments.end(), input.extra.begin(), input.extra.end());

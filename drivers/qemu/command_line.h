@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "drivers/qemu/firmware.h"
 #include "drivers/qemu/machine_type.h"
 
 namespace mayfly::internal {
@@ -44,6 +45,8 @@ struct CommandLineInput {
   bool kvm = false;
   uint64_t tsc_khz = 0;               // of this host; 0: not known, the guest has to find out
   std::vector<PreparedDisk> disks{};  // in the order in which the guest shall find them
+  std::vector<Bytes> pmem_sizes{};    // of the files of spec.pmem
+  Firmware firmware{};
   std::filesystem::path directory{};  // of the VM: console.log and sockets are there
   Wiring wiring = Wiring::kDescriptors;
   MemoryPlace memory{};

@@ -69,12 +69,17 @@ json BlockNode(const PreparedDisk& disk) {
 
 json DiskDeviceOptions(const PreparedDisk& disk, const MachineType& machine) {
   // A host that runs full is no error of the guest's disk: the machine stops and the driver tells (BLOCK_IO_ERROR).
-  return {{"driver", fmt::format("virtio-blk-{}", machine.bus)},
-          {"id", DiskDevice(disk.disk.id)},
-          {"drive", DiskNode(disk.disk.id)},
-          {"serial", disk.disk.id},
-          {"write-cache", CacheOf(disk.disk).write_cache ? "on" : "off"},
-          {"werror", "enospc"}};
+  json device = {{"driver", fmt::format("virtio-blk-{}", machine.bus)},
+                 {"id", DiskDevice(disk.disk.id)},
+                 {"drive", DiskNode(disk.disk.id)},
+                 {"serial", disk.disk.id},
+                 {"write-cache", CacheOf(disk.disk).write_cache ? "on" : "off"},
+                 {"werror", "enospc"}};
+  if (disk.disk.usb) {
+    device["driver"] = "usb-storage";
+    device["bus"] = "usb.0";
+  }
+  return device;
 }
 
 json NetworkBackend(const Nic& nic, const std::filesystem::path& directory) {
@@ -95,6 +100,8 @@ json NicDeviceOptions(const Nic& nic, const MachineType& machine) {
   if (nic.mtu > 0) device["host_mtu"] = nic.mtu;
   return device;
 }
+
+std::filesystem::path TpmSocket(const std::filesystem::path& directory) { return directory / "tpm.sock"; }
 
 std::string_view WatchdogActionName(WatchdogAction action) { return kWatchdogActions.at(static_cast<size_t>(action)); }
 

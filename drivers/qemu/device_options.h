@@ -37,6 +37,9 @@ nlohmann::json DiskDeviceOptions(const PreparedDisk& disk, const MachineType& ma
 nlohmann::json NetworkBackend(const Nic& nic, const std::filesystem::path& directory);
 nlohmann::json NicDeviceOptions(const Nic& nic, const MachineType& machine);
 
+// Where the swtpm of the TPM listens, in the VM's directory.
+std::filesystem::path TpmSocket(const std::filesystem::path& directory);
+
 // QEMU's word for what happens when the watchdog fires.
 std::string_view WatchdogActionName(WatchdogAction action);
 

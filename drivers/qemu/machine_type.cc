@@ -46,6 +46,7 @@ constexpr std::array kPcReasons = {
     PcReason{[](const MachineSpec& s) { return s.graphics.has_value(); }, "graphics: the display is a PCI device"},
     PcReason{[](const MachineSpec& s) { return s.audio; }, "audio: the sound device is a PCI device"},
     PcReason{[](const MachineSpec& s) { return s.usb; }, "usb: the USB controller is a PCI device"},
+    PcReason{[](const MachineSpec& s) { return !s.pmem.empty(); }, "pmem: it lies in slots for memory"},
     PcReason{[](const MachineSpec& s) { return s.tpm.has_value(); }, "tpm: its ACPI device needs a PC"},
     PcReason{[](const MachineSpec& s) { return !s.passthrough.empty(); }, "passthrough: it needs PCI slots"},
     PcReason{[](const MachineSpec& s) { return VirtioDeviceCount(s) > kMachineTypes[0].max_devices; },

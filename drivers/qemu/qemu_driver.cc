@@ -6,6 +6,8 @@
 #include <mayfly/internal/child_process.h>
 #include <mayfly/internal/disk_image.h>
 
+#include <fstream>
+
 #include "drivers/qemu/accelerator.h"
 #include "drivers/qemu/capabilities.h"
 #include "drivers/qemu/qemu_machine.h"
@@ -87,13 +89,31 @@ std::string QemuDriver::CopyIdentity(const MachineSpec& spec) const {
                      fmt::join(ExtraQemuArguments(), " "));
 }
 
+// With a TPM's log QEMU's ACPI tables are larger than it takes into account when it places the initramfs of a kernel
+// that it starts by its PVH entry, and are overwritten by that. A compressed kernel places it itself.
+void RequireKernelBesideTpm(const MachineSpec& spec) {
+  if (!spec.tpm || !spec.boot.firmware.empty() || spec.boot.initramfs.empty()) return;
+  std::string magic(4, '\0');
+  std::ifstream(spec.boot.kernel, std::ios::binary).read(magic.data(), static_cast<std::streamsize>(magic.size()));
+  if (magic !=
+      "\x7f"
+      "ELF")
+    return;
+  throw BadSpec(
+      {.summary = fmt::format("spec: tpm: QEMU loses its ACPI tables when it starts an uncompressed kernel ({}) "
+                              "beside a TPM",
+                              spec.boot.kernel),
+       .next_step = "use image \"tiny-generic\", which has a compressed kernel too, or give boot.kernel a bzImage"});
+}
+
 std::unique_ptr<Machine> QemuDriver::Create(const MachineSpec& spec, Sandbox sandbox) {
   QemuProgram qemu = FindQemu();
   RefuseWhatIsNotOffered(spec);
-  if (spec.boot.kernel.empty()) {
+  if (spec.boot.kernel.empty() && spec.boot.firmware.empty()) {
     throw BadSpec({.summary = "spec: boot.kernel: there is nothing to boot",
                    .next_step = "name an image, or give boot.kernel the path of a Linux kernel"});
   }
+  RequireKernelBesideTpm(spec);
   return std::make_unique<QemuMachine>(std::move(qemu), spec, std::move(sandbox));
 }
 

@@ -53,26 +53,33 @@ void QemuMachine::RequireNewId(const std::string& id) const {
   }
 }
 
-// Puts a device into a free slot. When QEMU refuses it, `undo` takes back what was made for it.
+// Takes a free slot for a device that does not say where it is plugged in; when QEMU refuses it, `undo` takes back what
+// was made for it.
 void QemuMachine::PlugIn(const std::string& id, json device, const std::vector<QmpCommand>& undo) {
+  bool needs_slot = !device.contains("bus");
   auto slot = std::find(slots_.begin(), slots_.end(), std::string());
   try {
-    if (slot == slots_.end()) {
+    if (needs_slot && slot == slots_.end()) {
       throw BadSpec({.summary = fmt::format("'{}' has no free slot: {} devices have been added", name(), slots_.size()),
                      .next_step = "RemoveDevice() one, or have more from the start in the spec"});
     }
-    device["bus"] = HotplugSlot(static_cast<size_t>(slot - slots_.begin()));
+    if (needs_slot) device["bus"] = HotplugSlot(static_cast<size_t>(slot - slots_.begin()));
     Execute("device_add", device);
-    *slot = id;
   } catch (Error&) {
     for (const QmpCommand& command : undo) Execute(command.name, command.arguments);
     throw;
   }
+  if (needs_slot) *slot = id;
+  plugged_.push_back(id);
 }
 
 void QemuMachine::AddDisk(const Disk& disk) {
   RequireHotplug(Capability::kStorageHotplug);
   RequireNewId(disk.id);
+  if (disk.usb && !spec_.usb) {
+    throw BadSpec({.summary = fmt::format("'{}' has no USB controller for disk '{}'", name(), disk.id),
+                   .next_step = "give its spec \"usb\": true"});
+  }
   PreparedDisk prepared = PrepareDisk(disk, sandbox_.directory());
   std::vector<QmpCommand> undo = {{"blockdev-del", {{"node-name", DiskNode(disk.id)}}}};
   try {
@@ -108,15 +115,16 @@ void QemuMachine::AddNic(const Nic& nic) {
 
 void QemuMachine::RemoveDevice(const std::string& id) {
   RequireHotplug(Capability::kDeviceRemove);
-  auto slot = std::find(slots_.begin(), slots_.end(), id);
-  if (id.empty() || slot == slots_.end()) {
+  auto plugged = std::find(plugged_.begin(), plugged_.end(), id);
+  if (plugged == plugged_.end()) {
     throw BadSpec({.summary = fmt::format("'{}': no device \"{}\" was added while it ran; only those can be removed",
                                           name(), id)});
   }
   auto disk = std::find_if(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; });
   bool is_disk = disk != disks_.end();
   Unplug(is_disk ? DiskDevice(id) : NicDevice(id), fmt::format("device '{}'", id));
-  slot->clear();
+  plugged_.erase(plugged);
+  std::replace(slots_.begin(), slots_.end(), id, std::string());
   if (is_disk) {
     Execute("blockdev-del", {{"node-name", DiskNode(id)}});
     if (NeedsThrottle(disk->disk)) Execute("object-del", {{"id", DiskThrottle(id)}});

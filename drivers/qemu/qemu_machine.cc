@@ -4,6 +4,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/spec_devices.h>
+#include <mayfly/internal/swtpm.h>
 #include <mayfly/internal/virtiofsd.h>
 #include <sched.h>
 
@@ -26,6 +27,7 @@ namespace {
 using nlohmann::json;
 using std::chrono::seconds;
 
+constexpr const char* kTpmState = "tpm";
 // How many events of one name a run leaves in the timeline: a guest can make them without end.
 constexpr size_t kEventsKept = 10'000;
 
@@ -52,13 +54,21 @@ std::string EventDetail(const json& data) {
   return data.empty() ? "" : data.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+std::vector<Bytes> PmemSizes(const MachineSpec& spec) {
+  std::vector<Bytes> sizes;
+  for (const Pmem& pmem : spec.pmem) sizes.emplace_back(std::filesystem::file_size(pmem.path));
+  return sizes;
+}
+
 }  // namespace
 
 QemuMachine::QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox)
     : Machine("qemu", std::move(spec), std::move(sandbox)),
       qemu_(std::move(qemu)),
       machine_(ChooseMachine(spec_)),
-      disks_(PrepareDisks(spec_, sandbox_)) {
+      disks_(PrepareDisks(spec_, sandbox_)),
+      firmware_(PrepareFirmware(spec_.boot.firmware, sandbox_.directory())) {
+  if (spec_.tpm) MakeTpmState(*spec_.tpm, sandbox_.Path(kTpmState));
   for (Nic& nic : spec_.nics) {
     if (!nic.mac.empty()) continue;
     nic.mac = RandomMac();
@@ -75,6 +85,8 @@ std::vector<std::string> QemuMachine::CommandLine(bool for_people) const {
                           .kvm = accelerator_.kvm,
                           .tsc_khz = HostTscKhz(),
                           .disks = disks_,
+                          .pmem_sizes = PmemSizes(spec_),
+                          .firmware = firmware_,
                           .directory = sandbox_.directory(),
                           .wiring = for_people ? Wiring::kPaths : Wiring::kDescriptors,
                           .memory = for_people ? MemoryPlace{} : start_.memory,
@@ -117,6 +129,7 @@ std::vector<std::unique_ptr<Process>> QemuMachine::StartServers() const {
   for (size_t i = 0; i < spec_.shares.size(); ++i) {
     servers.push_back(ServeShare(sandbox_, spec_.shares[i], ShareSocket(sandbox_.directory(), i)));
   }
+  if (spec_.tpm) servers.push_back(ServeTpm(sandbox_, sandbox_.Path(kTpmState), TpmSocket(sandbox_.directory())));
   return servers;
 }
 
@@ -135,6 +148,7 @@ void QemuMachine::Launch(Start start, std::string_view doing) {
   ending_.clear();
   event_counts_.clear();
   slots_.assign(machine_.type->hotplug_slots, "");
+  plugged_.clear();
   dimms_.clear();
   agent_taken_ = false;
   awaited_.clear();

@@ -121,11 +121,13 @@ class QemuMachine final : public Machine {
   const MachineChoice machine_;
   std::vector<std::string> made_up_macs_;  // NICs whose address nobody asked for
   std::vector<PreparedDisk> disks_;
+  Firmware firmware_;
   std::filesystem::path memory_directory_;  // see KeepMemoryIn; empty: memory is anonymous
   Start start_;                             // of this run; its descriptor is gone
   std::filesystem::path awaited_;           // what PrepareRestore has started this run for
   AcceleratorChoice accelerator_;
   std::vector<std::string> slots_;                    // of this run: the device in each hotplug slot, or empty
+  std::vector<std::string> plugged_;                  // of this run: the devices that were added to it
   std::vector<std::pair<std::string, Bytes>> dimms_;  // of this run: memory that was added
 
   std::string ending_;  // on the I/O thread: the reason for which this run's end is expected; empty: it is not

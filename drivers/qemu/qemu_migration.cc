@@ -50,6 +50,7 @@ void QemuMachine::RequireMovable(const std::string& url) const {
     if (!disk.readonly) why = fmt::format("disk '{}' stays in this machine's directory", disk.disk.id);
   }
   if (!spec_.shares.empty()) why = "shares are served by a process that does not move";
+  if (spec_.tpm) why = "the TPM is served by a process that does not move";
   if (!why.empty()) throw Unsupported(Capability::kStateMigration, driver(), why);
 }
 

@@ -55,8 +55,7 @@ void MoveMemory(const fs::path& from, const fs::path& to) {
 void QemuMachine::RequireSavable() const {
   std::string why = WhyQemuCannotSave(spec_);
   if (!dimms_.empty()) why = "memory was added to the running machine";
-  bool plugged = std::any_of(slots_.begin(), slots_.end(), [](const std::string& device) { return !device.empty(); });
-  if (plugged) why = fmt::format("devices were added to the running machine: {}", fmt::join(slots_, " "));
+  if (!plugged_.empty()) why = fmt::format("devices were added to the running machine: {}", fmt::join(plugged_, " "));
   if (!why.empty()) throw Unsupported(Capability::kStateSnapshot, driver(), why);
 }
 
@@ -272,6 +271,7 @@ QemuMachine::QemuMachine(const json& record, ReleasedMachine&& machine, UniqueFd
             .version = {record.at("version").at(0), record.at("version").at(1), record.at("version").at(2)}},
       machine_(ChooseMachine(spec_)),
       made_up_macs_(record.at("made_up_macs").get<std::vector<std::string>>()),
+      firmware_(PrepareFirmware(spec_.boot.firmware, sandbox_.directory())),
       accelerator_{.kvm = record.at("kvm").get<bool>(), .reason = record.at("accelerator_reason").get<std::string>()} {
   if (!machine.name.empty()) spec_.name = machine.name;
   for (const json& disk : record.at("disks")) {

@@ -26,9 +26,10 @@ struct Image {
   std::string name{};
   std::string hash{};  // identity, 32 hexadecimal digits
   std::filesystem::path kernel{};
-  std::filesystem::path initramfs{};  // empty: none
-  std::filesystem::path root_disk{};  // raw; empty: none
-  std::string command_line{};         // what the image needs on the kernel's command line, without the console
+  std::filesystem::path packaged_kernel{};  // the same, compressed, which firmware can start; empty: not kept
+  std::filesystem::path initramfs{};        // empty: none
+  std::filesystem::path root_disk{};        // raw; empty: none
+  std::string command_line{};               // what the image needs on the kernel's command line, without the console
   bool agent = true;
 };
 
@@ -66,6 +67,8 @@ class ImageStore {
 
 // `spec` with its image's kernel, initramfs, command line and root disk (in front of its disks, as a private clone with
 // id "root") filled in; unchanged when spec.image is empty. Kernel and initramfs that the spec gives itself are kept.
+// With firmware, and beside a TPM, the kernel is the image's packaged one. Throws BadSpec when firmware is asked for
+// and the image has none.
 MachineSpec ResolveImage(MachineSpec spec, const Progress& progress = {});
 
 // --- Bring your own

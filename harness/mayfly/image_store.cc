@@ -38,6 +38,19 @@ CachePlace FindCache() {
                  .next_step = "set MAYFLY_CACHE_DIR to a directory of yours"});
 }
 
+// Firmware starts compressed kernels only. And in a PC with a TPM QEMU 7.2 loads the initramfs of an uncompressed one
+// over the ACPI tables, which the log of the TPM has moved.
+fs::path KernelFor(const MachineSpec& spec, const Image& image) {
+  if (spec.boot.firmware.empty())
+    return spec.tpm && !image.packaged_kernel.empty() ? image.packaged_kernel : image.kernel;
+  if (!image.packaged_kernel.empty()) return image.packaged_kernel;
+  internal::SpecPath("spec")
+      .Key("boot")
+      .Key("firmware")
+      .Refuse(fmt::format("image \"{}\" keeps no kernel that firmware can start", spec.image),
+              "image \"tiny-generic\", or image \"\" and a disk that the firmware boots from");
+}
+
 }  // namespace
 
 ImageStore::ImageStore() {
@@ -80,13 +93,11 @@ MachineSpec ResolveImage(MachineSpec spec, const Progress& progress) {
   if (!spec.boot.kernel.empty()) CheckKernel(spec.boot.kernel);
   if (spec.image.empty()) return spec;
   Image image = ImageStore().Find(spec.image, progress);
-  if (spec.boot.firmware.empty()) {
-    if (spec.boot.kernel.empty()) spec.boot.kernel = image.kernel;
-    if (spec.boot.initramfs.empty()) spec.boot.initramfs = image.initramfs;
-    std::string added = std::move(spec.boot.command_line);
-    spec.boot.command_line = image.command_line;
-    if (!added.empty()) spec.boot.command_line += " " + added;
-  }
+  if (spec.boot.kernel.empty()) spec.boot.kernel = KernelFor(spec, image);
+  if (spec.boot.initramfs.empty()) spec.boot.initramfs = image.initramfs;
+  std::string added = std::move(spec.boot.command_line);
+  spec.boot.command_line = image.command_line;
+  if (!added.empty()) spec.boot.command_line += " " + added;
   if (image.root_disk.empty()) return spec;
   for (size_t i = 0; i < spec.disks.size(); ++i) {
     if (spec.disks[i].id != "root") continue;

@@ -84,6 +84,8 @@ class Machine {
 
   // The console log: all that the guest wrote to its first serial port, all boots one after another.
   std::filesystem::path console_path() const { return sandbox_.Path("console.log"); }
+  // What the guest played, where its sound device records that (RIFF WAVE); complete once the VMM has ended.
+  std::filesystem::path audio_path() const { return sandbox_.Path("audio.wav"); }
   std::filesystem::path vmm_log_path() const { return sandbox_.Path("vmm.log"); }
 
   // --- State ------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ struct BootSource {
   std::string kernel{};        // path of a kernel on the host
   std::string initramfs{};     // path
   std::string command_line{};  // appended to the image's own
-  std::string firmware{};      // "uefi" for the host's UEFI build, or a path; excludes kernel and initramfs
+  std::string firmware{};      // "uefi" for the host's UEFI build, or a path; it starts the image's kernel or a disk
   friend bool operator==(const BootSource&, const BootSource&) = default;
 };
 
@@ -94,6 +94,7 @@ struct Disk {
   bool clone = true;
   DiskCache cache = DiskCache::kUnsafe;
   RateLimit limit{};
+  bool usb = false;  // on the USB controller, which the spec has to have: {"usb": true}
   friend bool operator==(const Disk&, const Disk&) = default;
 };
 

@@ -324,7 +324,10 @@ void CheckDevices(const SpecPath& path, const MachineSpec& spec) {
       check(at, devices[i]);
     }
   };
-  for_each("disks", spec.disks, CheckDisk);
+  for_each("disks", spec.disks, [&spec](const SpecPath& at, const Disk& disk) {
+    CheckDisk(at, disk);
+    if (disk.usb && !spec.usb) at.Key("usb").Refuse("the VM has no USB controller", "with \"usb\": true in the spec");
+  });
   for_each("pmem", spec.pmem, [](const SpecPath& at, const Pmem& pmem) {
     internal::CheckFile(at.Key("path"), pmem.path, "a file or a device", !pmem.discard_writes);
   });

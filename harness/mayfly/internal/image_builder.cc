@@ -28,6 +28,7 @@ constexpr const char* kBuilderVersion = "mayfly image 1";
 
 constexpr uint64_t kLargestFile = uint64_t{512} << 20;  // of one that is kept in memory
 constexpr const char* kKernelFile = "vmlinux";
+constexpr const char* kPackagedKernelFile = "vmlinuz";
 constexpr const char* kBootModulesFile = "boot_modules";
 constexpr const char* kInitramfsFile = "initramfs.cpio";
 constexpr const char* kRootDiskFile = "root.img";
@@ -41,7 +42,8 @@ void Tell(const Progress& progress, const std::string& line) {
   if (progress) progress(line);
 }
 
-// --- Kernel: the entry has vmlinux, boot_modules (a list) and lib/modules/RELEASE/…
+// --- Kernel: the entry has vmlinux, vmlinuz (where the recipe keeps it), boot_modules (a list) and
+// lib/modules/RELEASE/…
 // -----------------------------------
 
 // What of a kernel package is used, in memory.
@@ -83,6 +85,7 @@ KernelFiles ReadKernelPackage(const fs::path& package) {
 void BuildKernel(const fs::path& package, const KernelRecipe& recipe, const std::string& origin, const fs::path& out) {
   KernelFiles files = ReadKernelPackage(package);
   WriteWholeFile(out / kKernelFile, ExtractKernel(files.kernel, package.native()));
+  if (recipe.packaged) WriteWholeFile(out / kPackagedKernelFile, files.kernel);
   KernelModules modules;
   modules.AddBuiltin(files.builtin);
   for (const auto& [path, bytes] : files.modules) modules.Add(path, bytes);
@@ -332,6 +335,8 @@ Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& prog
   ImageRecipe recipe = recipes_.Image(name);
   // A part that is current need not be built again when the image is.
   Reuse part_reuse = reuse == Reuse::kNever ? Reuse::kIfCurrent : reuse;
+  KernelRecipe kernel_recipe = recipes_.Kernel(recipe.kernel);
+  const bool keeps_packaged = kernel_recipe.packaged;
   fs::path kernel, disk;
   FileTree initramfs;
   auto get_parts = [&] {
@@ -350,6 +355,7 @@ Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& prog
     initramfs.AddHostFile("init", data_ / "mayfly-agent", 0755);
     WriteCpio(initramfs, place.entry / kInitramfsFile);
     LinkOrCopy(kernel / kKernelFile, place.entry / kKernelFile);
+    if (keeps_packaged) LinkOrCopy(kernel / kPackagedKernelFile, place.entry / kPackagedKernelFile);
     if (recipe.root_disk) LinkOrCopy(disk / kRootDiskFile, place.entry / kRootDiskFile);
   };
   fs::path entry =
@@ -357,9 +363,10 @@ Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& prog
   return {.name = image_name,
           .hash = entry.filename().native().substr(image_name.size() + 1),
           .kernel = entry / kKernelFile,
+          .packaged_kernel = keeps_packaged ? entry / kPackagedKernelFile : fs::path(),
           .initramfs = entry / kInitramfsFile,
           .root_disk = recipe.root_disk ? entry / kRootDiskFile : fs::path(),
-          .command_line = JoinWords(recipes_.Kernel(recipe.kernel).command_line, recipe.command_line),
+          .command_line = JoinWords(kernel_recipe.command_line, recipe.command_line),
           .agent = true};
 }
 

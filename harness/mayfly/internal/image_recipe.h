@@ -24,6 +24,7 @@ namespace mayfly::internal {
 struct KernelRecipe {
   std::string package{};                    // a Debian kernel package or its meta package
   std::vector<std::string> boot_modules{};  // loaded by the agent before anything else, in this order
+  bool packaged = false;                    // the compressed kernel is kept too, for firmware that starts it
   // Kept for modprobe, and for the kernel's own requests. vmw_vsock_virtio_transport among them lets the agent reach
   // its host over vsock (mayfly.vsock=PORT on the kernel command line): it is in every initramfs then.
   std::vector<std::string> modules{};
@@ -96,7 +97,8 @@ struct ImageRecipe {
 template <>
 inline constexpr std::tuple kSpecFields<KernelRecipe>{
     Field("package", &KernelRecipe::package), Field("boot_modules", &KernelRecipe::boot_modules),
-    Field("modules", &KernelRecipe::modules), Field("command_line", &KernelRecipe::command_line)};
+    Field("packaged", &KernelRecipe::packaged), Field("modules", &KernelRecipe::modules),
+    Field("command_line", &KernelRecipe::command_line)};
 template <>
 inline constexpr std::tuple kSpecFields<PackageFiles>{Field("package", &PackageFiles::package),
                                                       Field("files", &PackageFiles::files)};

@@ -78,7 +78,7 @@ template <>
 inline constexpr std::tuple kSpecFields<Disk>{
     Field("id", &Disk::id),         Field("path", &Disk::path),         Field("size", &Disk::size),
     Field("format", &Disk::format), Field("readonly", &Disk::readonly), Field("clone", &Disk::clone),
-    Field("cache", &Disk::cache),   Field("limit", &Disk::limit)};
+    Field("cache", &Disk::cache),   Field("limit", &Disk::limit),       Field("usb", &Disk::usb)};
 
 template <>
 inline constexpr std::tuple kSpecFields<Seed>{Field("user_data", &Seed::user_data),

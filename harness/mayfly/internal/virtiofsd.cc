@@ -3,16 +3,10 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
-#include <mayfly/internal/files.h>
-#include <mayfly/internal/unix_address.h>
-#include <sys/socket.h>
+#include <mayfly/internal/unix_listener.h>
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
 #include <chrono>
-#include <optional>
-#include <system_error>
 
 namespace mayfly::internal {
 namespace {
@@ -28,18 +22,6 @@ done || exit 1
 shift 2
 exec "$@"
 )sh";
-
-UniqueFd ListenOn(const std::filesystem::path& path) {
-  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  std::optional<sockaddr_un> address = UnixAddress(path);
-  if (!address) ThrowFileError("listen on", path, ENAMETOOLONG);
-  unlink(path.c_str());  // of an earlier boot
-  if (!listener || bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
-      listen(listener.get(), 1) != 0) {
-    ThrowFileError("listen on", path, errno);
-  }
-  return listener;
-}
 
 }  // namespace
 
