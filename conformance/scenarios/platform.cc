@@ -173,7 +173,7 @@ Tone ToneOf(const std::string& wav) {
   }
   uint32_t rate = 0;
   if (wav.size() > kHeader) std::memcpy(&rate, &wav[24], sizeof rate);
-  if (rate > 0) tone.seconds = static_cast<double>((last - first) / kFrame) / rate;
+  if (rate > 0) tone.seconds = static_cast<double>(last - first) / kFrame / rate;
   return tone;
 }
 
@@ -190,7 +190,8 @@ SCENARIO_FOR(kPlatformAudio, "the tone that the guest plays is what the host rec
   EXPECT_TRUE(vm.Stop());
   Tone tone = ToneOf(internal::ReadWholeFile(vm.machine().audio_path(), 64 << 20));
   EXPECT_GE(tone.seconds, 0.9);  // more where a busy host made the guest pause
-  EXPECT_NEAR(tone.periods, kRate / kPeriod, 20);
+  constexpr int kPlayed = kRate / kPeriod;
+  EXPECT_NEAR(tone.periods, kPlayed, 20);
 }
 
 REFUSAL_FOR(kPlatformAudio, "a guest without a sound device has none") {
