@@ -80,8 +80,11 @@ TEST(RunStreams, AReaderThatDoesNotReadHoldsUpNeitherTheTimeoutNorASignal) {
   StartedMayfly timed(InGuest("yes", {"--timeout", "1s"}), {.out = directory / "fifo"});
   EXPECT_EQ(timed.Wait().status.code, kRunTimedOut);
   EXPECT_EQ(timed.Leftovers(), "");
-  StartedMayfly interrupted(InGuest("yes & echo running >&2; wait"), {.out = directory / "fifo"});
+  // The pipe is full by now. What stands behind output that cannot be written would wait with it, so this comes first.
+  StartedMayfly interrupted(InGuest("echo running >&2; read word; exec yes"),
+                            {.open_input = true, .out = directory / "fifo"});
   EXPECT_TRUE(interrupted.WaitForErr("running"));
+  interrupted.Type("go\n");
   interrupted.process().Signal(SIGINT);
   EXPECT_EQ(interrupted.Wait().status.signal, SIGINT);
   EXPECT_EQ(interrupted.Leftovers(), "");
