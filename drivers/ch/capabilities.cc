@@ -10,23 +10,14 @@ namespace mayfly::ch {
 namespace {
 
 using enum Capability;
-using enum Support;
-
-template <NicKind kind>
-bool HasNic(const MachineSpec& spec) {
-  return std::any_of(spec.nics.begin(), spec.nics.end(), [](const Nic& nic) { return nic.kind == kind; });
-}
-
-template <PassthroughKind kind>
-bool HasPassthrough(const MachineSpec& spec) {
-  return std::any_of(spec.passthrough.begin(), spec.passthrough.end(),
-                     [](const Passthrough& device) { return device.kind == kind; });
-}
-
-constexpr std::string_view kNotYet = "not wired in this driver yet";
+using enum internal::Support;
+using internal::DriverCapability;
+using internal::HasNic;
+using internal::HasPassthrough;
+using internal::kNotYet;
 
 // One row for each capability, in the order of the matrix (checked by a test).
-constexpr auto kRows = std::to_array<CapabilityRow>({
+constexpr auto kRows = std::to_array<DriverCapability>({
     {kLifecycleBoot, kYes, "vm.create and vm.boot"},
     {kLifecycleStop, kYes, "vm.power-button"},
     {kLifecycleKill, kYes, "SIGKILL to the VMM"},
@@ -108,14 +99,8 @@ static_assert(kRows.size() == kCapabilityCount, "one row for each capability of 
 
 }  // namespace
 
-const CapabilityRow& RowOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
+const DriverCapability& RowOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
 
-void RefuseWhatIsNotOffered(const MachineSpec& spec) {
-  for (const CapabilityRow& row : kRows) {
-    if (row.support != kYes && row.asked != nullptr && row.asked(spec)) {
-      throw Unsupported(row.capability, "ch", std::string(row.reason));
-    }
-  }
-}
+void RefuseWhatIsNotOffered(const MachineSpec& spec) { internal::RefuseWhatIsNotOffered(kRows, "ch", spec); }
 
 }  // namespace mayfly::ch

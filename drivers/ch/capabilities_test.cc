@@ -14,11 +14,11 @@ TEST(ChCapabilities, AreWhatTheMatrixSays) {
   for (Capability capability : AllCapabilities()) {
     const internal::MatrixRow* row = matrix.Find(ToString(capability));
     ASSERT_NE(row, nullptr) << ToString(capability);
-    const CapabilityRow& ours = RowOf(capability);
+    const internal::DriverCapability& ours = RowOf(capability);
     EXPECT_EQ(ours.capability, capability);
     internal::CellStatus status = row->cells.at("ch").status;
-    EXPECT_EQ(ours.support == Support::kNever, internal::IsRefused(status)) << row->id;
-    EXPECT_TRUE(status != internal::CellStatus::kSupported || ours.support == Support::kYes) << row->id;
+    EXPECT_EQ(ours.support == internal::Support::kNever, internal::IsRefused(status)) << row->id;
+    EXPECT_TRUE(status != internal::CellStatus::kSupported || ours.support == internal::Support::kYes) << row->id;
   }
 }
 

@@ -52,8 +52,8 @@ ProbeReport ChDriver::Probe() {
   }
   report.usable = missing.result == HostCheck::Result::kPass;
   for (Capability capability : AllCapabilities()) {
-    const CapabilityRow& row = RowOf(capability);
-    bool wired = row.support == Support::kYes;
+    const internal::DriverCapability& row = RowOf(capability);
+    bool wired = row.support == internal::Support::kYes;
     report.capabilities.push_back({.capability = capability,
                                    .available = wired && report.usable,
                                    .reason = wired && !report.usable ? missing.detail : std::string(row.reason),

@@ -5,6 +5,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/spec_devices.h>
+#include <mayfly/internal/unix_listener.h>
 #include <mayfly/internal/virtiofsd.h>
 
 #include <array>
@@ -108,7 +109,7 @@ void ChMachine::Launch() {
   std::error_code ignored;
   std::filesystem::remove(sandbox_.Path(kVsockFile), ignored);  // a VMM that was killed leaves it
   agent_listener_.Reset();
-  if (spec_.agent) agent_listener_ = ListenAt(AgentSocket(sandbox_.directory()));
+  if (spec_.agent) agent_listener_ = internal::ListenOn(AgentSocket(sandbox_.directory()), kClientsWaiting);
   SetState(MachineState::kStarting, "booting");
   try {
     process_ = std::make_unique<VmmProcess>(

@@ -6,7 +6,7 @@
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/log_tail.h>
 #include <mayfly/internal/served_process.h>
-#include <mayfly/internal/unix_address.h>
+#include <mayfly/internal/unix_listener.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,27 +30,7 @@ constexpr int kEventDescriptor = 4;
 // It never waits for its events to be read, and drops what finds no room.
 constexpr int kEventRoom = 1 << 20;
 
-[[noreturn]] void ThrowNoDescriptor(const std::string& what) {
-  throw HostLacks({.summary = fmt::format("cannot make {}: {}", what, std::generic_category().message(errno)),
-                   .next_step = "raise the limit of open files (ulimit -n)"});
-}
-
 }  // namespace
-
-UniqueFd ListenAt(const std::filesystem::path& path) {
-  std::error_code ignored;
-  std::filesystem::remove(path, ignored);
-  auto address = internal::UnixAddress(path);
-  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  constexpr int kWaiting = 16;
-  if (!address) errno = ENAMETOOLONG;
-  if (!address || !listener ||
-      bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
-      listen(listener.get(), kWaiting) != 0) {
-    ThrowNoDescriptor("the socket " + path.string());
-  }
-  return listener;
-}
 
 // Reads events and waits for the process's end on the I/O thread, where all of its state belongs.
 class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
@@ -136,9 +116,13 @@ class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
 
 VmmProcess::VmmProcess(const Sandbox& sandbox, Options options) {
   const std::filesystem::path socket = sandbox.Path("api.sock");
-  UniqueFd listener = ListenAt(socket);
+  UniqueFd listener = internal::ListenOn(socket, kClientsWaiting);
   std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) ThrowNoDescriptor("a pipe for events");
+  if (pipe2(ends.data(), O_CLOEXEC) != 0) {
+    throw HostLacks(
+        {.summary = fmt::format("cannot make a pipe for events: {}", std::generic_category().message(errno)),
+         .next_step = "raise the limit of open files (ulimit -n)"});
+  }
   UniqueFd events(ends[0]);
   UniqueFd written(ends[1]);
   fcntl(events.get(), F_SETPIPE_SZ, kEventRoom);

@@ -70,7 +70,7 @@ class VmmProcess {
   std::unique_ptr<Api> api_;
 };
 
-// A unix socket at `path` that listens; what was there before is removed. Throws HostLacks.
-internal::UniqueFd ListenAt(const std::filesystem::path& path);
+// How many clients of a socket of a machine have room until they are accepted.
+inline constexpr int kClientsWaiting = 16;
 
 }  // namespace mayfly::ch

@@ -13,21 +13,8 @@ namespace {
 using enum Capability;
 using enum Support;
 
-template <NicKind kind>
-bool HasNic(const MachineSpec& spec) {
-  return std::any_of(spec.nics.begin(), spec.nics.end(), [](const Nic& nic) { return nic.kind == kind; });
-}
-
-template <PassthroughKind kind>
-bool HasPassthrough(const MachineSpec& spec) {
-  return std::any_of(spec.passthrough.begin(), spec.passthrough.end(),
-                     [](const Passthrough& device) { return device.kind == kind; });
-}
-
-constexpr std::string_view kNotYet = "not wired in this driver yet";
-
 // One row for each capability, in the order of the matrix (checked by a test).
-constexpr auto kRows = std::to_array<QemuCapability>({
+constexpr auto kRows = std::to_array<DriverCapability>({
     {kLifecycleBoot, kYes, "kernel, initramfs and disks by -kernel, -initrd and virtio-blk"},
     {kLifecycleStop, kYes, "ACPI power button"},
     {kLifecycleKill, kYes, "SIGKILL to the QEMU process"},
@@ -109,7 +96,7 @@ static_assert(kRows.size() == kCapabilityCount, "one row for each capability of 
 
 }  // namespace
 
-const QemuCapability& QemuCapabilityOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
+const DriverCapability& QemuCapabilityOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
 
 std::string WhyQemuCannotSave(const MachineSpec& spec) {
   for (const Disk& disk : spec.disks) {
@@ -130,12 +117,6 @@ std::string WhyQemuCannotSave(const MachineSpec& spec) {
   return {};
 }
 
-void RefuseWhatIsNotOffered(const MachineSpec& spec) {
-  for (const QemuCapability& row : kRows) {
-    if (row.support != kYes && row.asked != nullptr && row.asked(spec)) {
-      throw Unsupported(row.capability, "qemu", std::string(row.reason));
-    }
-  }
-}
+void RefuseWhatIsNotOffered(const MachineSpec& spec) { RefuseWhatIsNotOffered(kRows, "qemu", spec); }
 
 }  // namespace mayfly::internal

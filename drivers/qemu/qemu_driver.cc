@@ -69,7 +69,7 @@ ProbeReport QemuDriver::Probe() {
     report.checks.push_back({"qemu", HostCheck::Result::kFail, missing, fix});
   }
   for (Capability capability : AllCapabilities()) {
-    const QemuCapability& row = QemuCapabilityOf(capability);
+    const DriverCapability& row = QemuCapabilityOf(capability);
     bool wired = row.support == Support::kYes;
     report.capabilities.push_back({.capability = capability,
                                    .available = wired && report.usable,

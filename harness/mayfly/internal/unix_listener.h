@@ -10,7 +10,7 @@
 
 namespace mayfly::internal {
 
-// Replaces what an earlier boot left there. Throws HostLacks.
-UniqueFd ListenOn(const std::filesystem::path& path);
+// Replaces what an earlier boot left there; `waiting` clients have room until they are accepted. Throws HostLacks.
+UniqueFd ListenOn(const std::filesystem::path& path, int waiting = 1);
 
 }  // namespace mayfly::internal
