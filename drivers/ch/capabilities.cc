@@ -1,6 +1,8 @@
 #include "drivers/ch/capabilities.h"
 
+#include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/spec_devices.h>
 
 #include <algorithm>
 #include <array>
@@ -13,7 +15,6 @@ using enum Capability;
 using enum internal::Support;
 using internal::DriverCapability;
 using internal::HasNic;
-using internal::HasPassthrough;
 using internal::kNotYet;
 
 // One row for each capability, in the order of the matrix (checked by a test).
@@ -42,8 +43,8 @@ constexpr auto kRows = std::to_array<DriverCapability>({
     {kStorageResize, kYes, "vm.resize-disk of raw disks"},
     {kStorageCowClone, kYes, "reflink where the runtime directory has it, else a qcow2 overlay with backing_files"},
     {kStorageCache, kNotWired, kNotYet},
-    {kStorageRateLimit, kNotWired, kNotYet},
-    {kStoragePmem, kYes, "virtio-pmem"},
+    {kStorageRateLimit, kYes, "rate_limiter_config; a limit is fixed once the machine is made"},
+    {kStoragePmem, kYes, "virtio-pmem on a file of whole 2 MiB; vm.add-pmem"},
     {kNetworkNat, kNotWired, kNotYet, HasNic<NicKind::kNat>},
     {kNetworkTap, kYes, "a TAP device, of the host or made by the VMM"},
     {kNetworkSocketpair, kNotWired, kNotYet, HasNic<NicKind::kSocket>},
@@ -54,21 +55,21 @@ constexpr auto kRows = std::to_array<DriverCapability>({
     {kNetworkAttachmentSwap, kNever, "a NIC keeps its backend; vm.remove-device and vm.add-net give another NIC"},
     {kShareVirtiofs, kYes, "a virtiofsd for each share"},
     {kShareReadOnly, kYes, "virtiofsd --readonly, or a read-only bind mount under the virtiofsd of QEMU"},
-    {kShareHotplug, kNotWired, kNotYet},
+    {kShareHotplug, kYes, "vm.add-fs and a virtiofsd; a machine of kind pc, whose memory is shared from the start"},
     {kSerialFile, kYes, "standard output of the VMM, appended to console.log"},
     {kSerialReadiness, kYes, "the console log is followed as it is written"},
-    {kSerialPty, kNotWired, kNotYet, [](const MachineSpec& s) { return s.serial == SerialKind::kPty; }},
-    {kSerialSocket, kNotWired, kNotYet, [](const MachineSpec& s) { return s.serial == SerialKind::kSocket; }},
+    {kSerialPty, kYes, "a pseudo-terminal beside the console's log; its path is in the event 'serial'"},
+    {kSerialSocket, kYes, "serial.sock in the VM's directory"},
     {kEntropyRng, kYes, "virtio-rng, which every machine has"},
     {kStatePause, kYes, "vm.pause and vm.resume"},
-    {kStateSnapshot, kNotWired, kNotYet},
-    {kStateRestore, kNotWired, kNotYet},
-    {kStateMigration, kNotWired, kNotYet},
+    {kStateSnapshot, kYes, "vm.pause and vm.snapshot; the private disks are copied beside it"},
+    {kStateRestore, kYes, "vm.restore; copies map the memory of the snapshot privately where the spec allows it"},
+    {kStateMigration, kYes, "vm.send-migration and vm.receive-migration; without private disks and shares"},
     {kStateCounters, kYes, "vm.counters"},
-    {kPassthroughVfio, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVfio>},
-    {kPassthroughVdpa, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVdpa>},
-    {kPassthroughVfioUser, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVfioUser>},
-    {kPassthroughHotplug, kNotWired, kNotYet},
+    {kPassthroughVfio, kYes, "devices: a PCI device that is bound to vfio-pci"},
+    {kPassthroughVdpa, kYes, "vdpa: /dev/vhost-vdpa-N, with shared memory"},
+    {kPassthroughVfioUser, kYes, "user_devices: the socket of a server, with shared memory"},
+    {kPassthroughHotplug, kYes, "vm.add-device, vm.add-vdpa and vm.add-user-device"},
     {kIntervmVsock, kYes, "vsock.sock in the directory of the VM"},
     {kIntervmVsockHotplug, kNotWired, kNotYet},
     {kIntervmL2Switch, kNotWired, kNotYet},
@@ -100,6 +101,18 @@ static_assert(kRows.size() == kCapabilityCount, "one row for each capability of 
 }  // namespace
 
 const DriverCapability& RowOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
+
+std::string WhyCannotSave(const MachineSpec& spec) {
+  if (std::string why = internal::WhyDevicesAreNotCopied(spec); !why.empty()) return why;
+  if (!spec.passthrough.empty())
+    return fmt::format("passthrough '{}': its state is in the device", spec.passthrough[0].id);
+  for (const Nic& nic : spec.nics) {
+    if (nic.kind == NicKind::kTap && !nic.source.empty()) {
+      return fmt::format("nics: '{}': TAP device \"{}\" can belong to one machine only", nic.id, nic.source);
+    }
+  }
+  return {};
+}
 
 void RefuseWhatIsNotOffered(const MachineSpec& spec) { internal::RefuseWhatIsNotOffered(kRows, "ch", spec); }
 

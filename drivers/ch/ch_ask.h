@@ -13,8 +13,6 @@
 namespace mayfly::ch {
 
 bool IsUp(const MachineStatus& status);
-// For one call of the API.
-Deadline CallDeadline();
 
 template <typename Call>
 auto ChMachine::Ask(const char* what, Call call) -> decltype(call(std::declval<Api&>())) {

@@ -7,8 +7,12 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "drivers/ch/capabilities.h"
 #include "drivers/ch/ch_machine.h"
@@ -33,9 +37,11 @@ class ChDriver final : public Driver {
   std::string_view Name() const override { return "ch"; }
   ProbeReport Probe() override;
   std::unique_ptr<Machine> Create(const MachineSpec& spec, Sandbox sandbox) override;
-  std::string WhyNoCopies(const MachineSpec&) const override {
-    return "this driver does not save machines of Cloud Hypervisor yet";
+  std::unique_ptr<Machine> Adopt(ReleasedMachine machine, internal::UniqueFd agent) override {
+    return std::make_unique<ChMachine>(std::move(machine), std::move(agent));
   }
+  std::string WhyNoCopies(const MachineSpec& spec) const override { return WhyCannotSave(spec); }
+  std::string CopyIdentity(const MachineSpec& spec) const override;
 };
 
 ProbeReport ChDriver::Probe() {
@@ -60,6 +66,15 @@ ProbeReport ChDriver::Probe() {
                                    .fix = wired && !report.usable ? missing.fix : ""});
   }
   return report;
+}
+
+// A guest goes on only where the host's processor is the one that it saw when it was saved.
+std::string ChDriver::CopyIdentity(const MachineSpec& /*spec*/) const {
+  std::ifstream cpus("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(cpus, line) && !line.starts_with("model name")) {
+  }
+  return fmt::format("{}\n{}", FindCloudHypervisor().Text(), line);
 }
 
 std::unique_ptr<Machine> ChDriver::Create(const MachineSpec& spec, Sandbox sandbox) {

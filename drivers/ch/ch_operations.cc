@@ -30,7 +30,7 @@ Api& ChMachine::Running(const char* what) {
 
 void ChMachine::AwaitEvent(size_t from, const std::string& event_name, const std::string& detail,
                            const std::string& what) {
-  Duration allowance = Scaled(std::chrono::seconds(30));
+  Duration allowance = Scaled(patience_.guest);
   auto is_it = [&](const Event& event) {
     return event.source == "ch" && event.name == event_name && event.detail.find(detail) != std::string::npos;
   };
@@ -41,22 +41,22 @@ void ChMachine::AwaitEvent(size_t from, const std::string& event_name, const std
 
 void ChMachine::Pause() {
   size_t from = timeline_.size();
-  Ask("pause", [](Api& api) { api.Pause(CallDeadline()); });
+  Ask("pause", [this](Api& api) { api.Pause(CallDeadline()); });
   AwaitEvent(from, "paused", "", "the pause");
 }
 
 void ChMachine::Resume() {
   size_t from = timeline_.size();
-  Ask("resume", [](Api& api) { api.Resume(CallDeadline()); });
+  Ask("resume", [this](Api& api) { api.Resume(CallDeadline()); });
   AwaitEvent(from, "resumed", "", "the end of the pause");
 }
 
 void ChMachine::PowerButton() {
-  Ask("press the power button of", [](Api& api) { api.PowerButton(CallDeadline()); });
+  Ask("press the power button of", [this](Api& api) { api.PowerButton(CallDeadline()); });
 }
 
 void ChMachine::InjectNmi() {
-  Ask("send an NMI to", [](Api& api) { api.Nmi(CallDeadline()); });
+  Ask("send an NMI to", [this](Api& api) { api.Nmi(CallDeadline()); });
 }
 
 void ChMachine::CoreDump(const std::filesystem::path& file) {
@@ -117,7 +117,10 @@ void ChMachine::SetBalloon(Bytes size) {
 void ChMachine::RequireNewId(const std::string& id) const {
   bool taken =
       std::any_of(disks_.begin(), disks_.end(), [&](const internal::PreparedDisk& d) { return d.disk.id == id; }) ||
-      std::any_of(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& n) { return n.id == id; });
+      std::any_of(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& n) { return n.id == id; }) ||
+      std::any_of(spec_.shares.begin(), spec_.shares.end(), [&](const Share& s) { return s.tag == id; }) ||
+      std::any_of(spec_.pmem.begin(), spec_.pmem.end(), [&](const Pmem& p) { return p.id == id; }) ||
+      std::any_of(spec_.passthrough.begin(), spec_.passthrough.end(), [&](const Passthrough& p) { return p.id == id; });
   if (taken || id.empty()) {
     throw BadSpec(
         {.summary = fmt::format("'{}': id: \"{}\" is {}", name(), id, taken ? "taken by another device" : "empty")});
@@ -161,6 +164,52 @@ void ChMachine::AddNic(const Nic& nic) {
   added_.insert(nic.id);
 }
 
+void ChMachine::AddShare(const Share& share) {
+  RequireNewId(share.tag);
+  if (!HasSharedMemory(spec_) || shares_memory_) {
+    throw Unsupported(Capability::kShareHotplug, driver(),
+                      shares_memory_
+                          ? "the memory of a copy is its own, and virtiofsd has to share it"
+                          : "its memory is not shared with other processes: give its spec \"machine\": \"pc\"");
+  }
+  Running("add a share to");
+  const size_t index = next_share_++;
+  added_servers_.push_back(ServeShare(share, index));
+  Ask("add a share to", [&](Api& api) {
+    api.AddFs(ConfigOf(share, internal::ShareSocket(sandbox_.directory(), index)), CallDeadline());
+  });
+  spec_.shares.push_back(share);  // it is there at the next boot, too
+  added_.insert(share.tag);
+}
+
+void ChMachine::AddPmem(const Pmem& pmem) {
+  RequireNewId(pmem.id);
+  Ask("add persistent memory to", [&](Api& api) { api.AddPmem(ConfigOf(pmem), CallDeadline()); });
+  spec_.pmem.push_back(pmem);
+  added_.insert(pmem.id);
+}
+
+void ChMachine::AddPassthrough(const Passthrough& device) {
+  RequireNewId(device.id);
+  if (device.kind != PassthroughKind::kVfio && (!HasSharedMemory(spec_) || shares_memory_)) {
+    throw Unsupported(Capability::kPassthroughHotplug, driver(),
+                      "its memory is not shared with other processes: give its spec \"machine\": \"pc\"");
+  }
+  Ask("add a device to", [&](Api& api) {
+    switch (device.kind) {
+      case PassthroughKind::kVfio:
+        return api.AddDevice(VfioConfigOf(device), CallDeadline());
+      case PassthroughKind::kVdpa:
+        return api.AddVdpa(VdpaConfigOf(device), CallDeadline());
+      case PassthroughKind::kVfioUser:
+        return api.AddUserDevice(VfioUserConfigOf(device), CallDeadline());
+    }
+    return std::optional<PciDevice>();
+  });
+  spec_.passthrough.push_back(device);
+  added_.insert(device.id);
+}
+
 void ChMachine::RemoveDevice(const std::string& id) {
   if (added_.count(id) == 0) {
     throw BadSpec({.summary = fmt::format("'{}': no device \"{}\" was added while it ran; only those can be removed",
@@ -177,6 +226,9 @@ void ChMachine::RemoveDevice(const std::string& id) {
     disks_.erase(disk);
   }
   std::erase_if(spec_.nics, [&](const Nic& nic) { return nic.id == id; });
+  std::erase_if(spec_.shares, [&](const Share& share) { return share.tag == id; });
+  std::erase_if(spec_.pmem, [&](const Pmem& pmem) { return pmem.id == id; });
+  std::erase_if(spec_.passthrough, [&](const Passthrough& device) { return device.id == id; });
 }
 
 internal::UniqueFd ChMachine::ConnectVsock(uint32_t port) {
@@ -205,7 +257,7 @@ std::map<std::string, std::map<std::string, uint64_t>> ChMachine::Counters() {
   constexpr std::array<std::pair<const char*, const char*>, 4> kNames = {
       {{"read_bytes", "read_bytes"}, {"write_bytes", "written_bytes"}, {"read_ops", "reads"}, {"write_ops", "writes"}}};
   std::map<std::string, std::map<std::string, uint64_t>> counters;
-  auto all = Ask("count for", [](Api& api) { return api.ReadCounters(CallDeadline()); });
+  auto all = Ask("count for", [this](Api& api) { return api.ReadCounters(CallDeadline()); });
   for (const auto& [device, values] : all) {
     std::map<std::string, uint64_t>& row = counters[device];
     for (const auto& [key, value] : values) {

@@ -38,6 +38,9 @@ class EventStream {
   // How many pieces between blank lines were no events.
   uint64_t skipped() const { return skipped_; }
 
+  // The bytes that are not complete yet, for whoever reads on.
+  const std::string& unfinished() const { return piece_; }
+
  private:
   std::string piece_;      // what has come since the last blank line
   bool too_long_ = false;  // the rest of this piece is dropped

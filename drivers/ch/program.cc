@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
+#include <sys/stat.h>
 
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <map>
+#include <mutex>
 
 namespace mayfly::ch {
 namespace {
@@ -14,6 +17,24 @@ namespace {
 constexpr const char* kFix =
     "take one of github.com/cloud-hypervisor/cloud-hypervisor/releases and put it on PATH, or set "
     "MAYFLY_CLOUD_HYPERVISOR to its path";
+
+// What changes when the file is replaced.
+std::string IdentityOf(const std::filesystem::path& path) {
+  struct stat status{};
+  if (stat(path.c_str(), &status) != 0) return path.string();
+  return fmt::format("{} {} {} {}.{}", path.string(), status.st_ino, status.st_size, status.st_mtim.tv_sec,
+                     status.st_mtim.tv_nsec);
+}
+
+// Asked once of each file: every fork wants to know.
+std::string VersionText(const std::filesystem::path& path) {
+  static std::mutex mutex;
+  static auto* known = new std::map<std::string, std::string>;
+  std::lock_guard lock(mutex);
+  std::string& text = (*known)[IdentityOf(path)];
+  if (text.empty()) text = internal::RunCommand({path.string(), "--version"}, Scaled(std::chrono::seconds(10))).out;
+  return text;
+}
 
 }  // namespace
 
@@ -38,7 +59,7 @@ Program FindCloudHypervisor() {
                                             given.empty() ? " on PATH" : ", which MAYFLY_CLOUD_HYPERVISOR names"),
                      .next_step = kFix});
   }
-  std::string output = internal::RunCommand({path->string(), "--version"}, Scaled(std::chrono::seconds(10))).out;
+  std::string output = VersionText(*path);
   std::optional<Program> program = ParseVersion(output);
   if (!program) {
     throw HostLacks(
@@ -46,7 +67,7 @@ Program FindCloudHypervisor() {
          .notes = {fmt::format("it printed: {}", output.substr(0, output.find('\n')).substr(0, 200))},
          .next_step = kFix});
   }
-  program->path = *path;
+  program->path = std::filesystem::absolute(*path);  // it is started in another directory
   if (program->major < kOldestVersion || program->major > kNewestVersion) {
     throw HostLacks({.summary = fmt::format("{} ({}) is of another age: mayfly drives v{} to v{}", program->Text(),
                                             path->string(), kOldestVersion, kNewestVersion),

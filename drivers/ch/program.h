@@ -17,6 +17,8 @@ inline constexpr int kNewestVersion = 54;
 // From this one on a guest that powers off need not end the VMM (--no-shutdown), so an exit code 0 that nobody asked
 // for is known to be a failure.
 inline constexpr int kVersionWithNoShutdown = 52;
+// From this one on the guest hears after a restore that its connections over vsock are gone.
+inline constexpr int kVersionThatResetsVsock = 52;
 
 struct Program {
   std::filesystem::path path{};

@@ -26,20 +26,17 @@ CpusConfig CpusOf(const MachineSpec& spec) {
   return cpus;
 }
 
-// Memory that another process serves a device from has to be shared. Huge pages are reserved, or too few of them would
-// kill the VMM instead of refusing the boot. What is added comes by virtio-mem, which can go again.
+// Huge pages are reserved, or too few of them would kill the VMM instead of refusing the boot. What is added comes by
+// virtio-mem, which can go again.
 MemoryConfig MemoryOf(const MachineSpec& spec) {
   MemoryConfig memory{.size = spec.zones.empty() ? spec.memory.count() : 0};
-  bool shared = !spec.shares.empty();
   bool grows = spec.max_memory > spec.memory;
   if (spec.zones.empty()) {
-    if (shared) memory.shared = true;
     if (spec.hugepages) memory.hugepages = memory.reserve = true;
     if (grows) memory.hotplug_size = (spec.max_memory - spec.memory).count();
   }
   for (const MemoryZone& zone : spec.zones) {
     MemoryZoneConfig config{.id = zone.id, .size = zone.size.count(), .host_numa_node = zone.host_node};
-    if (shared) config.shared = true;
     if (zone.hugepages || spec.hugepages) config.hugepages = config.reserve = true;
     if (zone.max_size > zone.size) {
       config.hotplug_size = (zone.max_size - zone.size).count();
@@ -73,6 +70,9 @@ std::optional<RateLimiterConfig> LimiterOf(const RateLimit& limit) {
   return config;
 }
 
+// The VMM works in the VM's directory; a spec's paths are relative to that of the test.
+std::string Absolute(const std::string& path) { return path.empty() ? path : std::filesystem::absolute(path).string(); }
+
 void RequirePossible(const MachineSpec& spec) {
   auto refuse = [](const std::string& what) { throw BadSpec({.summary = "spec: " + what}); };
   if (spec.accelerator == Accelerator::kSoftware) {
@@ -88,6 +88,17 @@ void RequirePossible(const MachineSpec& spec) {
 }
 
 }  // namespace
+
+bool HasSharedMemory(const MachineSpec& spec) {
+  return !spec.shares.empty() || spec.machine == MachineKind::kPc ||
+         std::any_of(spec.passthrough.begin(), spec.passthrough.end(),
+                     [](const Passthrough& device) { return device.kind != PassthroughKind::kVfio; });
+}
+
+void ShareMemory(VmConfig& config) {
+  if (config.memory->zones.empty()) config.memory->shared = true;
+  for (MemoryZoneConfig& zone : config.memory->zones) zone.shared = true;
+}
 
 std::filesystem::path AgentSocket(const std::filesystem::path& directory) {
   return directory / fmt::format("{}_{}", kVsockFile, kAgentPort);
@@ -112,14 +123,39 @@ NetConfig ConfigOf(const Nic& nic) {
   return config;
 }
 
+FsConfig ConfigOf(const Share& share, const std::filesystem::path& socket) {
+  // What QEMU's virtiofsd takes: one queue besides the one for urgent requests.
+  return {.pci = {.id = share.tag}, .tag = share.tag, .socket = socket.string(), .num_queues = 1, .queue_size = 128};
+}
+
+PmemConfig ConfigOf(const Pmem& pmem) {
+  PmemConfig config{.pci = {.id = pmem.id}, .file = Absolute(pmem.path)};
+  if (pmem.discard_writes) config.discard_writes = true;
+  return config;
+}
+
+DeviceConfig VfioConfigOf(const Passthrough& device) {
+  // An address, or the device's directory in sysfs.
+  std::string path = device.path.starts_with("/") ? device.path : "/sys/bus/pci/devices/" + device.path;
+  return {.pci = {.id = device.id}, .path = path};
+}
+
+VdpaConfig VdpaConfigOf(const Passthrough& device) {
+  return {.pci = {.id = device.id}, .path = Absolute(device.path), .num_queues = 1};
+}
+
+UserDeviceConfig VfioUserConfigOf(const Passthrough& device) {
+  return {.pci = {.id = device.id}, .socket = Absolute(device.path)};
+}
+
 VmConfig ConfigOf(const MachineSpec& spec, const std::vector<PreparedDisk>& disks,
                   const std::filesystem::path& directory) {
   RequirePossible(spec);
   VmConfig config{.cpus = CpusOf(spec),
                   .memory = MemoryOf(spec),
-                  .payload = PayloadConfig{.kernel = spec.boot.kernel,
+                  .payload = PayloadConfig{.kernel = Absolute(spec.boot.kernel),
                                            .cmdline = KernelCommandLine(spec),
-                                           .initramfs = spec.boot.initramfs},
+                                           .initramfs = Absolute(spec.boot.initramfs)},
                   .serial = SerialConfig{.mode = ConsoleMode::kTty},
                   .console = ConsoleConfig{}};
   for (const PreparedDisk& disk : disks) config.disks.push_back(ConfigOf(disk));
@@ -130,22 +166,20 @@ VmConfig ConfigOf(const MachineSpec& spec, const std::vector<PreparedDisk>& disk
                                    .free_page_reporting = spec.balloon->free_page_reporting};
   }
   for (size_t i = 0; i < spec.shares.size(); ++i) {
-    // What QEMU's virtiofsd takes: one queue besides the one for urgent requests.
-    config.fs.push_back({.tag = spec.shares[i].tag,
-                         .socket = internal::ShareSocket(directory, i).string(),
-                         .num_queues = 1,
-                         .queue_size = 128});
+    config.fs.push_back(ConfigOf(spec.shares[i], internal::ShareSocket(directory, i)));
   }
-  for (const Pmem& pmem : spec.pmem) {
-    PmemConfig device{.pci = {.id = pmem.id}, .file = pmem.path};
-    if (pmem.discard_writes) device.discard_writes = true;
-    config.pmem.push_back(std::move(device));
+  for (const Pmem& pmem : spec.pmem) config.pmem.push_back(ConfigOf(pmem));
+  for (const Passthrough& device : spec.passthrough) {
+    if (device.kind == PassthroughKind::kVfio) config.devices.push_back(VfioConfigOf(device));
+    if (device.kind == PassthroughKind::kVdpa) config.vdpa.push_back(VdpaConfigOf(device));
+    if (device.kind == PassthroughKind::kVfioUser) config.user_devices.push_back(VfioUserConfigOf(device));
   }
   if (spec.agent || spec.vsock) {
     constexpr uint32_t kGuest = 3;  // each guest has a vsock of its own, so all may have the same number
     uint32_t asked = spec.vsock ? spec.vsock->cid : 0;
-    config.vsock = VsockConfig{.cid = asked != 0 ? asked : kGuest, .socket = (directory / kVsockFile).string()};
+    config.vsock = VsockConfig{.cid = asked != 0 ? asked : kGuest, .socket = kVsockFile};
   }
+  if (HasSharedMemory(spec)) ShareMemory(config);
   if (spec.pvpanic) config.pvpanic = true;
   for (size_t node = 0; node < spec.zones.size(); ++node) {
     config.numa.push_back({.guest_numa_id = static_cast<uint32_t>(node),

@@ -17,10 +17,23 @@ inline constexpr uint32_t kAgentPort = 28006;
 
 // What the VM's directory has besides its disks.
 inline constexpr const char* kVsockFile = "vsock.sock";
+inline constexpr const char* kSerialSocket = "serial.sock";
 
 DiskConfig ConfigOf(const internal::PreparedDisk& disk);
 // A NIC of kind tap, with a MAC.
 NetConfig ConfigOf(const Nic& nic);
+
+FsConfig ConfigOf(const Share& share, const std::filesystem::path& socket);
+PmemConfig ConfigOf(const Pmem& pmem);
+// Of the kind that the name says.
+DeviceConfig VfioConfigOf(const Passthrough& device);
+VdpaConfig VdpaConfigOf(const Passthrough& device);
+UserDeviceConfig VfioUserConfigOf(const Passthrough& device);
+
+// Whether other processes can serve devices from the guest's memory: where the spec has such devices, and where it asks
+// for the machine with hotplug, which may get some. Other guests have the faster memory.
+bool HasSharedMemory(const MachineSpec& spec);
+void ShareMemory(VmConfig& config);
 
 // Where the agent is awaited, in the VM's directory.
 std::filesystem::path AgentSocket(const std::filesystem::path& directory);

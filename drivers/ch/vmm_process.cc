@@ -35,19 +35,21 @@ constexpr int kEventRoom = 1 << 20;
 // Reads events and waits for the process's end on the I/O thread, where all of its state belongs.
 class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
  public:
-  Watch(internal::Process& child, Options options, uint64_t log_begin, UniqueFd events)
+  Watch(internal::Process& child, Options options, uint64_t log_begin, UniqueFd events, std::string received)
       : child_(&child),
         agent_(options.agent_listener < 0 ? -1 : fcntl(options.agent_listener, F_DUPFD_CLOEXEC, 3)),
         log_(options.log),
         log_begin_(log_begin),
         on_event_(std::move(options.on_event)),
         on_exit_(std::move(options.on_exit)),
+        received_(std::move(received)),
         events_(internal::IoContext(), events.Release()),
         exited_(internal::IoContext(), fcntl(child.pidfd(), F_DUPFD_CLOEXEC, 3)) {
     events_.non_blocking(true);
   }
 
   void Start() {
+    Read(received_);
     Listen();
     exited_.async_wait(stream_descriptor::wait_read,
                        [self = shared_from_this()](const boost::system::error_code& error) {
@@ -69,18 +71,30 @@ class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
   }
 
   void Abandon() {
+    Forget();
+    if (agent_) shutdown(agent_.get(), SHUT_RDWR);
+  }
+
+  // The same, for a VMM that goes on: whoever watches it next gets the pipe and what has come of an event.
+  std::pair<UniqueFd, std::string> Release() {
+    std::pair<UniqueFd, std::string> rest(UniqueFd(fcntl(events_.native_handle(), F_DUPFD_CLOEXEC, 3)),
+                                          stream_.unfinished());
+    Forget();
+    return rest;
+  }
+
+  std::vector<std::string> LastWords() const { return internal::LastLines(log_, log_begin_); }
+
+ private:
+  void Forget() {
     child_ = nullptr;
     on_event_ = nullptr;
     on_exit_ = nullptr;
     boost::system::error_code ignored;
     exited_.close(ignored);
     events_.close(ignored);
-    if (agent_) shutdown(agent_.get(), SHUT_RDWR);
   }
 
-  std::vector<std::string> LastWords() const { return internal::LastLines(log_, log_begin_); }
-
- private:
   void Listen() {
     events_.async_wait(stream_descriptor::wait_read,
                        [self = shared_from_this()](const boost::system::error_code& error) {
@@ -95,11 +109,15 @@ class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
       ssize_t count = read(events_.native_handle(), bytes.data(), bytes.size());
       if (count < 0 && errno == EINTR) continue;
       if (count <= 0) return count < 0 && errno == EAGAIN;
-      for (const VmmEvent& event : stream_.Feed({bytes.data(), static_cast<size_t>(count)})) {
-        if (on_event_) on_event_(event);
-      }
+      Read({bytes.data(), static_cast<size_t>(count)});
     }
     return false;
+  }
+
+  void Read(std::string_view bytes) {
+    for (const VmmEvent& event : stream_.Feed(bytes)) {
+      if (on_event_) on_event_(event);
+    }
   }
 
   internal::Process* child_;
@@ -109,14 +127,14 @@ class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
   std::function<void(const VmmEvent&)> on_event_;
   std::function<void(const VmmExit&)> on_exit_;
   EventStream stream_;
+  const std::string received_;  // by whoever watched it before
   stream_descriptor events_;
   stream_descriptor exited_;
   bool told_ = false;
 };
 
 VmmProcess::VmmProcess(const Sandbox& sandbox, Options options) {
-  const std::filesystem::path socket = sandbox.Path("api.sock");
-  UniqueFd listener = internal::ListenOn(socket, kClientsWaiting);
+  UniqueFd listener = internal::ListenOn(sandbox.Path(kApiSocket), kClientsWaiting);
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) {
     throw HostLacks(
@@ -131,20 +149,37 @@ VmmProcess::VmmProcess(const Sandbox& sandbox, Options options) {
                                     "--event-monitor", fmt::format("fd={}", kEventDescriptor)};
   if (options.program.major >= kVersionWithNoShutdown) words.emplace_back("--no-shutdown");
   child_ = sandbox.Start({.argv = std::move(words),
+                          .stdin_path = options.standard_input,
                           .stdout_path = options.console,
                           .stderr_path = options.log,
                           .inherit = {{listener.get(), kApiDescriptor}, {written.get(), kEventDescriptor}},
+                          .working_directory = sandbox.directory(),
                           .grace = Duration::zero()});
   if (!options.servers.empty()) {
     child_ = std::make_unique<internal::ServedProcess>(std::move(child_), std::move(options.servers));
   }
-  api_ = std::make_unique<Api>(Api::Options{.socket = socket, .pidfd = child_->pidfd()});
-  watch_ = std::make_shared<Watch>(*child_, std::move(options), log_begin, std::move(events));
+  Attach(sandbox, std::move(options), log_begin, std::move(events), {});
+}
+
+VmmProcess::VmmProcess(const Sandbox& sandbox, Running running, Options options) : child_(std::move(running.child)) {
+  const uint64_t log_begin = internal::SizeOfFile(options.log);
+  Attach(sandbox, std::move(options), log_begin, std::move(running.events), std::move(running.received));
+}
+
+void VmmProcess::Attach(const Sandbox& sandbox, Options options, uint64_t log_begin, UniqueFd events,
+                        std::string received) {
+  api_ = std::make_unique<Api>(Api::Options{.socket = sandbox.Path(kApiSocket), .pidfd = child_->pidfd()});
+  watch_ = std::make_shared<Watch>(*child_, std::move(options), log_begin, std::move(events), std::move(received));
   RunOnIoThread([&] { watch_->Start(); });
 }
 
 VmmProcess::~VmmProcess() {
   RunOnIoThread([&] { watch_->Abandon(); });
+}
+
+VmmProcess::Running VmmProcess::Release() {
+  auto [events, received] = RunOnIoThread([&] { return watch_->Release(); });
+  return {.child = std::move(child_), .events = std::move(events), .received = std::move(received)};
 }
 
 void VmmProcess::Kill() {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/spec_devices.h>
 
 #include <algorithm>
 #include <array>
@@ -99,17 +100,8 @@ static_assert(kRows.size() == kCapabilityCount, "one row for each capability of 
 const DriverCapability& QemuCapabilityOf(Capability capability) { return kRows.at(static_cast<size_t>(capability)); }
 
 std::string WhyQemuCannotSave(const MachineSpec& spec) {
-  for (const Disk& disk : spec.disks) {
-    if (!disk.readonly && !disk.clone && !disk.path.empty()) {
-      return fmt::format("disk '{}' writes to {} itself (\"clone\": false), which copies would share", disk.id,
-                         disk.path);
-    }
-  }
-  if (!spec.shares.empty()) {
-    return fmt::format("share '{}': what the guest has open there is known to its virtiofsd only", spec.shares[0].tag);
-  }
+  if (std::string why = WhyDevicesAreNotCopied(spec); !why.empty()) return why;
   if (spec.tpm) return "tpm: what it keeps is known to its swtpm only";
-  if (!spec.pmem.empty()) return fmt::format("pmem '{}': its file would be shared by copies", spec.pmem[0].id);
   if (spec.hugepages) return "hugepages: memory in them is not saved as copies share it";
   for (const MemoryZone& zone : spec.zones) {
     if (zone.hugepages) return fmt::format("zone '{}': hugepages are not saved as copies share them", zone.id);

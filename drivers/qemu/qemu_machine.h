@@ -100,7 +100,6 @@ class QemuMachine final : public Machine {
   std::string ListeningAddress(const std::string& url);
   void SaveState(const std::filesystem::path& directory);
   void RequireSavable() const;
-  void RememberMadeUpMacs(const SnapshotInfo& info);
   void SetUpRunning(Deadline deadline);
   [[noreturn]] void ThrowStartFailed(const std::string& trouble);
   nlohmann::json Execute(const std::string& command, const nlohmann::json& arguments);

@@ -9,7 +9,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/files.h>
 #include <mayfly/internal/io_thread.h>
-#include <mayfly/internal/seed_iso.h>
+#include <mayfly/internal/machine_snapshot.h>
 #include <mayfly/snapshot.h>
 
 #include <algorithm>
@@ -88,10 +88,7 @@ void QemuMachine::Snapshot(const fs::path& directory) {
                    .next_step = "Boot() it first"});
   }
   RequireSavable();
-  if (!fs::create_directory(directory)) {
-    throw BadSpec({.summary = fmt::format("cannot save '{}' to {}: it is there already", name(), directory.string()),
-                   .next_step = "give a directory that does not exist"});
-  }
+  MakeSnapshotDirectory(fmt::format("'{}' (qemu)", name()), directory);
   bool was_paused = status().paused;
   auto go_on = [&] {
     // "completed" is told a moment before QEMU takes commands for the machine again, and no event tells of that; each
@@ -110,15 +107,7 @@ void QemuMachine::Snapshot(const fs::path& directory) {
                       .spec = spec_,
                       .made_up_macs = made_up_macs_,
                       .directory = directory};
-    // The seed's bytes stay the same under another name: a guest may have it mounted.
-    if (info.spec.seed && info.spec.seed->meta_data.empty()) info.spec.seed->meta_data = DefaultMetaData(name());
-    for (const PreparedDisk& disk : disks_) {
-      if (disk.readonly) continue;
-      SnapshotDisk saved{.id = disk.disk.id, .file = "disk-" + disk.disk.id, .format = disk.format};
-      CopyDiskFile(disk.path, directory / saved.file);
-      info.disks.push_back(saved);
-    }
-    CopyDiskFile(console_path(), directory / kSnapshotConsole);
+    SaveDisksAndConsole(info, disks_, console_path());
     if (info.shared_memory) {
       MoveMemory(start_.memory.directory, directory / kMemory);
       RunOnIoThread([&] { ending_ = "saved as a template"; });
@@ -134,18 +123,6 @@ void QemuMachine::Snapshot(const fs::path& directory) {
     fs::remove_all(directory, ignored);
     if (process_ && status().paused) go_on();
     throw;
-  }
-}
-
-// An address that nobody asked for stays one when the machine goes on under it: copies of that get others.
-void QemuMachine::RememberMadeUpMacs(const SnapshotInfo& info) {
-  for (const std::string& id : info.made_up_macs) {
-    auto has_id = [&](const Nic& nic) { return nic.id == id; };
-    auto saved = std::find_if(info.spec.nics.begin(), info.spec.nics.end(), has_id);
-    auto here = std::find_if(spec_.nics.begin(), spec_.nics.end(), has_id);
-    bool known = std::find(made_up_macs_.begin(), made_up_macs_.end(), id) != made_up_macs_.end();
-    if (known || saved == info.spec.nics.end() || here == spec_.nics.end() || here->mac != saved->mac) continue;
-    made_up_macs_.push_back(id);
   }
 }
 
@@ -172,23 +149,10 @@ void QemuMachine::StartRestore(const fs::path& directory) {
   RequireDown("restore");
   SnapshotInfo info = ReadSnapshot(directory);
   bool kvm = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel).kvm;
-  struct Part {
-    std::string name, saved, here, next_step;
-  };
-  const std::array parts = {
-      Part{"backend", info.driver, driver(), "a snapshot is restored by the backend that saved it only"},
-      Part{"VMM", info.vmm, "QEMU " + qemu_.version.ToString(),
-           fmt::format("a snapshot is restored by the version that saved it only: set MAYFLY_QEMU to a {}", info.vmm)},
-      Part{"accelerator", info.accelerator, kvm ? "kvm" : "tcg",
-           fmt::format("a snapshot is restored by the accelerator that saved it only: try MAYFLY_ACCEL={}",
-                       info.accelerator)}};
-  for (const auto& [part, saved, here, next_step] : parts) {
-    if (saved == here) continue;
-    throw BadSpec(
-        {.summary = fmt::format("{} was saved by {} {}; here it is {}", directory.string(), part, saved, here),
-         .next_step = next_step});
-  }
-  RememberMadeUpMacs(info);
+  RequireSameVmm(info,
+                 {.driver = driver(), .vmm = "QEMU " + qemu_.version.ToString(), .accelerator = kvm ? "kvm" : "tcg"},
+                 "MAYFLY_QEMU");
+  RememberMadeUpMacs(info, spec_, made_up_macs_);
   Start start{.state = OpenToRead(directory / kStateFile),
               .incoming = fmt::format("fd:{}", kStateDescriptor),
               .state_has_memory = !info.shared_memory};
@@ -197,12 +161,7 @@ void QemuMachine::StartRestore(const fs::path& directory) {
     if (!memory_directory_.empty()) CopyMemory(start.memory.directory, memory_directory_);
   }
   if (!memory_directory_.empty()) start.memory = {MemoryKind::kShared, memory_directory_};
-  // How the guest came to be what it is belongs to its console; QEMU appends to it.
-  std::error_code ignored;
-  if (fs::file_size(console_path(), ignored) == 0 || ignored) {
-    fs::remove(console_path(), ignored);
-    CopyDiskFile(directory / kSnapshotConsole, console_path());
-  }
+  BringConsole(directory, console_path());
   Launch(std::move(start), "restoring");
 }
 
@@ -237,17 +196,10 @@ void QemuMachine::AwaitIncoming(std::string_view from_what, Deadline deadline) {
 // --- Hand-over ------------------------------------------------------------------------------------------------------
 
 ReleasedMachine QemuMachine::Release() {
-  json disks = json::array();
-  for (const PreparedDisk& disk : disks_) {
-    disks.push_back({{"id", disk.disk.id},
-                     {"path", disk.path.string()},
-                     {"qcow2", disk.format == DiskFormat::kQcow2},
-                     {"readonly", disk.readonly}});
-  }
   QemuProcess::Running running = process_->Release();
   json record = {{"spec", ToJson(spec_)},
                  {"made_up_macs", made_up_macs_},
-                 {"disks", disks},
+                 {"disks", DisksToRecord(disks_)},
                  {"program", qemu_.path.string()},
                  {"version", {qemu_.version.major, qemu_.version.minor, qemu_.version.micro}},
                  {"kvm", accelerator_.kvm},
@@ -274,16 +226,7 @@ QemuMachine::QemuMachine(const json& record, ReleasedMachine&& machine, UniqueFd
       firmware_(PrepareFirmware(spec_.boot.firmware, sandbox_.directory())),
       accelerator_{.kvm = record.at("kvm").get<bool>(), .reason = record.at("accelerator_reason").get<std::string>()} {
   if (!machine.name.empty()) spec_.name = machine.name;
-  for (const json& disk : record.at("disks")) {
-    PreparedDisk prepared{.path = disk.at("path").get<std::string>(),
-                          .format = disk.at("qcow2").get<bool>() ? DiskFormat::kQcow2 : DiskFormat::kRaw,
-                          .readonly = disk.at("readonly").get<bool>()};
-    prepared.disk.id = disk.at("id").get<std::string>();
-    for (const Disk& asked : spec_.disks) {
-      if (asked.id == prepared.disk.id) prepared.disk = asked;
-    }
-    disks_.push_back(std::move(prepared));
-  }
+  disks_ = DisksFromRecord(record.at("disks"), spec_);
   start_.memory = {static_cast<MemoryKind>(record.at("memory").get<int>()),
                    record.at("memory_directory").get<std::string>()};
   slots_.assign(machine_.type->hotplug_slots, "");

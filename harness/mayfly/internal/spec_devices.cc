@@ -30,6 +30,20 @@ std::filesystem::path ShareSocket(const std::filesystem::path& directory, size_t
   return directory / fmt::format("share{}.sock", index);
 }
 
+std::string WhyDevicesAreNotCopied(const MachineSpec& spec) {
+  for (const Disk& disk : spec.disks) {
+    if (!disk.readonly && !disk.clone && !disk.path.empty()) {
+      return fmt::format("disk '{}' writes to {} itself (\"clone\": false), which copies would share", disk.id,
+                         disk.path);
+    }
+  }
+  if (!spec.shares.empty()) {
+    return fmt::format("share '{}': what the guest has open there is known to its virtiofsd only", spec.shares[0].tag);
+  }
+  if (!spec.pmem.empty()) return fmt::format("pmem '{}': its file would be shared by copies", spec.pmem[0].id);
+  return {};
+}
+
 std::string RandomMac() {
   std::random_device random;
   uint32_t high = random();

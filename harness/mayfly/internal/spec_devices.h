@@ -16,6 +16,10 @@ std::vector<PreparedDisk> PrepareDisks(const MachineSpec& spec, const Sandbox& s
 // Where the virtiofsd of a share listens, in the VM's directory.
 std::filesystem::path ShareSocket(const std::filesystem::path& directory, size_t index);
 
+// Why copies of a machine with these devices could not each have their own; empty when they can: disks that are written
+// to in their place, shares, pmem. The same for every backend.
+std::string WhyDevicesAreNotCopied(const MachineSpec& spec);
+
 // A locally administered unicast address; 40 random bits keep all VMs of a host apart.
 std::string RandomMac();
 

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
+#include <mayfly/internal/lasting_server.h>
 #include <mayfly/internal/unix_listener.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <utility>
 
 namespace mayfly::internal {
 namespace {
@@ -57,7 +59,10 @@ std::vector<std::string> VirtiofsdCommand(const VirtiofsdProgram& program, const
   return command;
 }
 
-std::unique_ptr<Process> ServeShare(const Sandbox& sandbox, const Share& share, const std::filesystem::path& socket) {
+namespace {
+
+// All but the listener. Throws HostLacks.
+ChildOptions ServerOf(const Sandbox& sandbox, const Share& share, const std::filesystem::path& socket) {
   VirtiofsdProgram program = FindVirtiofsd();
   if (program.kind == VirtiofsdKind::kQemu) {
     if (geteuid() != 0) {
@@ -73,13 +78,28 @@ std::unique_ptr<Process> ServeShare(const Sandbox& sandbox, const Share& share, 
   std::filesystem::path mount_point = socket;
   mount_point.replace_extension(".ro");
   std::filesystem::create_directories(mount_point);
-  UniqueFd listener = ListenOn(socket);
   std::filesystem::path log = sandbox.Path("virtiofsd.log");
-  return sandbox.Start({.argv = VirtiofsdCommand(program, share, mount_point),
-                        .stdout_path = log,
-                        .stderr_path = log,
-                        .inherit = {{listener.get(), kVirtiofsdSocket}},
-                        .grace = Duration::zero()});
+  return {.argv = VirtiofsdCommand(program, share, mount_point),
+          .stdout_path = log,
+          .stderr_path = log,
+          .grace = Duration::zero()};
+}
+
+}  // namespace
+
+std::unique_ptr<Process> ServeShare(const Sandbox& sandbox, const Share& share, const std::filesystem::path& socket) {
+  ChildOptions server = ServerOf(sandbox, share, socket);
+  UniqueFd listener = ListenOn(socket);
+  server.inherit = {{listener.get(), kVirtiofsdSocket}};
+  return sandbox.Start(std::move(server));
+}
+
+std::unique_ptr<Process> ServeShareAgain(Sandbox sandbox, const Share& share, const std::filesystem::path& socket) {
+  ChildOptions server = ServerOf(sandbox, share, socket);
+  auto listener = std::make_shared<UniqueFd>(ListenOn(socket));
+  server.inherit = {{listener->get(), kVirtiofsdSocket}};
+  auto owner = std::make_shared<Sandbox>(std::move(sandbox));
+  return std::make_unique<LastingServer>([server, listener, owner] { return owner->Start(server); });
 }
 
 }  // namespace mayfly::internal

@@ -40,5 +40,8 @@ std::vector<std::string> VirtiofsdCommand(const VirtiofsdProgram& program, const
 
 // Throws HostLacks when there is no virtiofsd, or it cannot serve here. Its log is the sandbox's virtiofsd.log.
 std::unique_ptr<Process> ServeShare(const Sandbox& sandbox, const Share& share, const std::filesystem::path& socket);
+// The same for a VMM that connects anew at each restart of its guest: there is always one that answers. `sandbox`: one
+// of its own (Sandbox::Inner).
+std::unique_ptr<Process> ServeShareAgain(Sandbox sandbox, const Share& share, const std::filesystem::path& socket);
 
 }  // namespace mayfly::internal
