@@ -17,11 +17,12 @@ class OwnCode : public clang::tidy::ClangTidyCheck {
     finder->addMatcher(clang::ast_matchers::translationUnitDecl().bind("unit"), this);
   }
 
-  // The unit is matched before what it contains, and what it contains is asked for after that.
+  // The unit is matched before what it contains, and what it contains is asked for after that. Declarations of
+  // precompiled headers, which are the system's, are not even loaded.
   void check(const clang::ast_matchers::MatchFinder::MatchResult& result) override {
     const clang::SourceManager& sources = *result.SourceManager;
     std::vector<clang::Decl*> own;
-    for (clang::Decl* declaration : result.Nodes.getNodeAs<clang::TranslationUnitDecl>("unit")->decls()) {
+    for (clang::Decl* declaration : result.Nodes.getNodeAs<clang::TranslationUnitDecl>("unit")->noload_decls()) {
       if (!sources.isInSystemHeader(sources.getExpansionLoc(declaration->getLocation()))) own.push_back(declaration);
     }
     result.Context->setTraversalScope(own);

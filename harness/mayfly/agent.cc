@@ -5,6 +5,7 @@
 
 #include <mayfly/internal/agent_connection.h>
 #include <mayfly/internal/agent_fix.h>
+#include <mayfly/internal/blocking_call.h>
 #include <mayfly/internal/io_thread.h>
 
 namespace mayfly {

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 #include <mayfly/agent.h>
-#include <mayfly/internal/agent_connection.h>
+#include <mayfly/internal/blocking_call.h>
 #include <mayfly/internal/file_stream.h>
 
 namespace mayfly {

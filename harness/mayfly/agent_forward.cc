@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <mayfly/agent.h>
 #include <mayfly/internal/agent_connection.h>
+#include <mayfly/internal/blocking_call.h>
 #include <mayfly/internal/io_thread.h>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/write.hpp>

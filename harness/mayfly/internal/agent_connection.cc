@@ -28,7 +28,6 @@ namespace key = agent::key;
 
 namespace {
 
-constexpr size_t kTranscriptLimit = 4 << 20;
 constexpr size_t kBuffersAtOnce = 16;
 // A guest that restarts more often than this during one connection is up to no good: each time costs memory here.
 constexpr uint64_t kMaxGreetings = 20000;
@@ -87,36 +86,6 @@ std::exception_ptr WithNote(const std::exception_ptr& reason, const std::string&
                     AddNoteTo<Unsupported>(reason, note, &out));
   return out;
 }
-
-void RequireBlockingAllowed(std::string_view what) {
-  if (!OnIoThread()) return;
-  throw BadSpec({.summary = fmt::format("cannot {} on mayfly's I/O thread", what),
-                 .notes = {"an on_output callback must not call a function that waits for the guest"},
-                 .next_step = "hand the output over to another thread and call it there"});
-}
-
-// --- AgentMessage, Transcript
-// -------------------------------------------------------------------------------------------
-
-AgentMessage::AgentMessage(std::string_view header, std::string_view body_bytes)
-    : bytes(header), body(body_bytes), message(Message::Parse(bytes).value()) {}
-
-Transcript::Transcript(const std::filesystem::path& path) {
-  if (!path.empty()) file_.Reset(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
-}
-
-void Transcript::Line(std::string_view text) {
-  if (!file_) return;
-  std::string line = fmt::format("{:9.3f} {}\n", std::chrono::duration<double>(Clock::now() - start_).count(), text);
-  written_ += line.size();
-  bool full = written_ > kTranscriptLimit;
-  if (full) line = "(the rest is left out: this file is full)\n";
-  // A transcript that cannot be written is not worth a failure.
-  if (write(file_.get(), line.data(), line.size()) < 0 || full) file_.Reset();
-}
-
-// --- AgentConnection
-// ----------------------------------------------------------------------------------------------------
 
 AgentConnection::AgentConnection(UniqueFd socket, Timeline& timeline, AgentOptions options)
     : options_(std::move(options)),
@@ -534,80 +503,6 @@ void AgentConnection::Write() {
 
 void AgentConnection::Log(const PendingCall& call, std::string_view outcome) {
   transcript_.Line(fmt::format("{} -> {} after {}", call.handlers.what, outcome, ForPeople(Clock::now() - call.began)));
-}
-
-// --- BlockingCall
-// -------------------------------------------------------------------------------------------------------
-
-BlockingCall::BlockingCall(std::shared_ptr<AgentConnection> connection, std::string what, MessageWriter request,
-                           std::string_view body, int64_t window)
-    : connection_(std::move(connection)), what_(std::move(what)) {
-  RequireBlockingAllowed(what_);
-  state_->credit = window;
-  auto on_message = [state = state_, window](const Message& message, std::string_view header, std::string_view bytes) {
-    std::lock_guard lock(state->mutex);
-    if (message.type() == "credit") {
-      state->credit =
-          std::min(window, state->credit + static_cast<int64_t>(std::min<uint64_t>(message.Number("n"), INT32_MAX)));
-    } else {
-      state->messages.push_back(std::make_unique<AgentMessage>(header, bytes));
-    }
-    state->changed.notify_all();
-  };
-  auto on_failed = [state = state_](std::exception_ptr reason) {
-    std::lock_guard lock(state->mutex);
-    state->failed = std::move(reason);
-    state->changed.notify_all();
-  };
-  id_ = RunOnIoThread([&] {
-    return connection_->Call(std::move(request), body,
-                             {.what = what_, .on_message = on_message, .on_failed = on_failed, .window = window});
-  });
-}
-
-BlockingCall::~BlockingCall() {
-  boost::asio::post(IoContext(), [connection = connection_, id = id_] { connection->Cancel(id); });
-}
-
-void BlockingCall::ThrowTimeout() const {
-  throw Timeout(
-      {.summary = connection_->Cannot(what_, "the guest has not answered in time"), .notes = {}, .next_step = {}});
-}
-
-std::unique_ptr<AgentMessage> BlockingCall::NextOrError(Deadline deadline) {
-  std::unique_lock lock(state_->mutex);
-  auto arrived = [&] { return !state_->messages.empty() || state_->failed != nullptr; };
-  if (!state_->changed.wait_until(lock, deadline.time(), arrived)) ThrowTimeout();
-  // What came before the connection ended still counts.
-  if (state_->messages.empty()) std::rethrow_exception(state_->failed);
-  auto message = std::move(state_->messages.front());
-  state_->messages.pop_front();
-  return message;
-}
-
-std::unique_ptr<AgentMessage> BlockingCall::Next(Deadline deadline) {
-  auto message = NextOrError(deadline);
-  if (message->message.type() == "error") throw connection_->Refusal(what_, message->message);
-  return message;
-}
-
-bool BlockingCall::WaitForCredit(int64_t cost, Deadline deadline) {
-  std::unique_lock lock(state_->mutex);
-  auto ready = [&] { return state_->credit >= cost || !state_->messages.empty() || state_->failed != nullptr; };
-  if (!state_->changed.wait_until(lock, deadline.time(), ready)) ThrowTimeout();
-  if (!state_->messages.empty() || state_->failed != nullptr) return false;
-  state_->credit -= cost;
-  return true;
-}
-
-void BlockingCall::Send(MessageWriter message, std::string body) {
-  boost::asio::post(IoContext(), [connection = connection_, id = id_, message = std::move(message),
-                                  body = std::move(body)] { connection->Send(id, message, body); });
-}
-
-void BlockingCall::GiveBack(int stream, int64_t cost) {
-  boost::asio::post(IoContext(),
-                    [connection = connection_, id = id_, stream, cost] { connection->GiveBack(id, stream, cost); });
 }
 
 }  // namespace mayfly::internal

@@ -4,8 +4,8 @@
 // guest's agent connects (vsock). Then the end of a stream is the end of a session only: the next guest, or the next
 // agent, connects anew, and the connection ends when the listener is shut down, which the machine does when it is down.
 //
-// State belongs to the I/O thread. Calls are made there; BlockingCall is the way in for other threads. Everything from
-// the guest is checked here: frame sizes (agent_frame.h), identifiers, credit.
+// State belongs to the I/O thread. Calls are made there; BlockingCall (blocking_call.h) is the way in for other
+// threads. Everything from the guest is checked here: frame sizes (agent_frame.h), identifiers, credit.
 #pragma once
 
 #include <sys/types.h>
@@ -28,32 +28,11 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/agent_frame.h>
 #include <mayfly/internal/agent_message.h>
+#include <mayfly/internal/agent_transcript.h>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 
 namespace mayfly::internal {
-
-// A message that owns its bytes.
-struct AgentMessage {
-  AgentMessage(std::string_view header, std::string_view body_bytes);
-  AgentMessage(const AgentMessage&) = delete;
-  AgentMessage& operator=(const AgentMessage&) = delete;
-  const std::string bytes;
-  const std::string body;
-  const agent::Message message;  // its texts point into bytes
-};
-
-// A line for each request and outcome. Writes at most 4 MiB.
-class Transcript {
- public:
-  explicit Transcript(const std::filesystem::path& path);
-  void Line(std::string_view text);
-
- private:
-  UniqueFd file_;
-  size_t written_ = 0;
-  const Clock::time_point start_ = Clock::now();
-};
 
 class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
  public:
@@ -88,7 +67,7 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
   GuestFailed Refusal(std::string_view what, const agent::Message& error) const;
 
   // --- I/O thread only
-  // ------------------------------------------------------------------------------------------------- Sends a request
+  // ------------------------------------------------------------------------------------------------ Sends a request
   // and returns its id. Throws when there is no agent to ask.
   uint64_t Call(agent::MessageWriter request, std::string_view body, Handlers handlers);
   // Takes a connection that the guest announced.
@@ -164,43 +143,5 @@ class AgentConnection : public std::enable_shared_from_this<AgentConnection> {
 
 // `reason` as it is, with a note more. For errors that several calls share.
 std::exception_ptr WithNote(const std::exception_ptr& reason, const std::string& note);
-
-// Throws unless the calling thread may block for an answer.
-void RequireBlockingAllowed(std::string_view what);
-
-// One request, seen from a thread that waits for it. Cancels it when it goes before the end.
-class BlockingCall {
- public:
-  BlockingCall(std::shared_ptr<AgentConnection> connection, std::string what, agent::MessageWriter request,
-               std::string_view body = {}, int64_t window = agent::kWindow);
-  ~BlockingCall();
-  BlockingCall(const BlockingCall&) = delete;
-  BlockingCall& operator=(const BlockingCall&) = delete;
-
-  // The next message of the guest. Throws Timeout, GuestFailed for an `error`, and the connection's reason when that
-  // ends.
-  std::unique_ptr<AgentMessage> Next(Deadline deadline);
-  // The same, without throwing for `error`.
-  std::unique_ptr<AgentMessage> NextOrError(Deadline deadline);
-  // Waits until `cost` may be sent. False when the guest has sent something instead: there is no use in sending more.
-  bool WaitForCredit(int64_t cost, Deadline deadline);
-  void Send(agent::MessageWriter message, std::string body = {});
-  void GiveBack(int stream, int64_t cost);
-
- private:
-  struct State {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::deque<std::unique_ptr<AgentMessage>> messages;
-    std::exception_ptr failed;
-    int64_t credit = 0;
-  };
-  [[noreturn]] void ThrowTimeout() const;
-
-  const std::shared_ptr<AgentConnection> connection_;
-  const std::string what_;
-  const std::shared_ptr<State> state_ = std::make_shared<State>();
-  uint64_t id_ = 0;
-};
 
 }  // namespace mayfly::internal

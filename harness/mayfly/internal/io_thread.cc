@@ -1,9 +1,12 @@
 
 #include <mayfly/internal/io_thread.h>
 
-#include <boost/asio/executor_work_guard.hpp>
 #include <csignal>
 #include <thread>
+
+#include <fmt/format.h>
+#include <mayfly/errors.h>
+#include <boost/asio/executor_work_guard.hpp>
 
 namespace mayfly::internal {
 namespace {
@@ -35,5 +38,12 @@ IoThread& Instance() {
 boost::asio::io_context& IoContext() { return Instance().context; }
 
 bool OnIoThread() { return std::this_thread::get_id() == Instance().id; }
+
+void RequireBlockingAllowed(std::string_view what) {
+  if (!OnIoThread()) return;
+  throw BadSpec({.summary = fmt::format("cannot {} on mayfly's I/O thread", what),
+                 .notes = {"an on_output callback must not call a function that waits for the guest"},
+                 .next_step = "hand the output over to another thread and call it there"});
+}
 
 }  // namespace mayfly::internal

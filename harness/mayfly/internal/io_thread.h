@@ -10,6 +10,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <future>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -29,5 +30,8 @@ auto RunOnIoThread(Function function) -> std::invoke_result_t<Function> {
   boost::asio::post(IoContext(), [&task] { task(); });
   return result.get();
 }
+
+// Throws unless the calling thread may block for an answer.
+void RequireBlockingAllowed(std::string_view what);
 
 }  // namespace mayfly::internal
