@@ -9,6 +9,7 @@
 #include <mayfly/internal/files.h>
 #include <mayfly/internal/test_directory.h>
 #include <mayfly/internal/unix_listener.h>
+#include <poll.h>
 
 #include <chrono>
 #include <csignal>
@@ -30,7 +31,6 @@ using literals::operator""_MiB;
 using std::chrono::seconds;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
 class ScriptedMachine : public testing::Test {
  protected:
@@ -47,7 +47,7 @@ class ScriptedMachine : public testing::Test {
   std::unique_ptr<ChMachine> Make(const std::string& rules, int major = 53) {
     std::ofstream(script()) << rules;
     Program program{.path = MAYFLY_SCRIPTED_VMM, .version = "v" + std::to_string(major) + ".0.0", .major = major};
-    MachineSpec spec{.memory = 64_MiB, .name = "scripted", .boot = {.kernel = directory_ / "kernel"}, .agent = false};
+    MachineSpec spec{.memory = 64_MiB, .name = "scripted", .boot = {.kernel = directory_ / "kernel"}, .agent = agent_};
     return std::make_unique<ChMachine>(program, spec, Sandbox::Create("scripted"), patience_);
   }
 
@@ -65,6 +65,7 @@ class ScriptedMachine : public testing::Test {
     patience_ = {.call = kMoment, .save = kMoment, .guest = kMoment};
   }
 
+  bool agent_ = false;
   Patience patience_{};
   internal::TestDirectory directory_;
 };
@@ -239,18 +240,24 @@ TEST_F(ScriptedMachine, ASnapshotOfAnotherVersionOrWithoutItsFilesIsRefused) {
 // --- Hand-over ------------------------------------------------------------------------------------------------------
 
 TEST_F(ScriptedMachine, GoesOnUnderWhoTookItOver) {
+  agent_ = true;
   auto machine = Boot("");
   pid_t pid = machine->Info().pid;
+  internal::UniqueFd agent = machine->ConnectAgent();
   ReleasedMachine released = machine->Release();
   released.name = "taken";
   machine.reset();
-  ChMachine taken(std::move(released), internal::UniqueFd());
+  ChMachine taken(std::move(released), std::move(agent));
+  agent = taken.ConnectAgent();
+  pollfd listener{.fd = agent.get(), .events = POLLRDHUP | POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&listener, 1, 0), 0) << "the guest's agent is still awaited";
   EXPECT_EQ(taken.name(), "taken");
   EXPECT_EQ(taken.Info().pid, pid);
   EXPECT_EQ(taken.status().state, MachineState::kRunning);
   taken.Pause();  // its events are heard
   EXPECT_TRUE(taken.status().paused);
   taken.Kill();
+  EXPECT_EQ(poll(&listener, 1, 0), 1) << "and is not any more";
   EXPECT_EQ(kill(pid, 0), -1);
   taken.Boot();  // its disks and its directory are its own now
   EXPECT_EQ(taken.status().state, MachineState::kRunning);

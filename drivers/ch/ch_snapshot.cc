@@ -112,7 +112,9 @@ void ChMachine::Snapshot(const fs::path& directory) {
       // In order, or what the VMM knows of its qcow2 images is not in them yet.
       RunOnIoThread([&] { ending_ = "saved as a template"; });
       Ask("end", [this](Api& api) { api.Delete(CallDeadline()); });
-      Kill();
+      process_->Kill();
+      process_.reset();
+      added_servers_.clear();
     }
     internal::SaveDisksAndConsole(info, disks_, console_path());
     go_on();

@@ -75,11 +75,13 @@ class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
     if (agent_) shutdown(agent_.get(), SHUT_RDWR);
   }
 
-  // The same, for a VMM that goes on: whoever watches it next gets the pipe and what has come of an event.
+  // The same, for a VMM that goes on: whoever watches it next gets the pipe and what has come of an event. The agent is
+  // still awaited.
   std::pair<UniqueFd, std::string> Release() {
     std::pair<UniqueFd, std::string> rest(UniqueFd(fcntl(events_.native_handle(), F_DUPFD_CLOEXEC, 3)),
                                           stream_.unfinished());
     Forget();
+    agent_.Reset();
     return rest;
   }
 
@@ -121,7 +123,7 @@ class VmmProcess::Watch : public std::enable_shared_from_this<Watch> {
   }
 
   internal::Process* child_;
-  const UniqueFd agent_;
+  UniqueFd agent_;
   const std::filesystem::path log_;
   const uint64_t log_begin_;  // how much of the log earlier runs wrote
   std::function<void(const VmmEvent&)> on_event_;
