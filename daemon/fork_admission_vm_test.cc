@@ -23,18 +23,7 @@ class ForkAdmission : public PoolFixture {
   }
 
   static Vm Fork() { return Vm::Fork({.memory = 128_MiB}); }
-  static json Status() { return PoolConnection::Open()->Call({{"op", "status"}}).body; }
   static uint64_t Promised() { return Status().at("admission").at("memory").at("promised"); }
-
-  // Returns when the pool keeps so many forks ready, by its own word and no other clock.
-  static void AwaitWarm(size_t count) { Await("warm", count); }
-  static void Await(const char* what, size_t count) {
-    auto watch = PoolConnection::Open();
-    json status = watch->Call({{"op", "status"}}).body;
-    while (status.at("forks").at(what) != count) {
-      status = watch->Call({{"op", "watch"}, {"seen", status.at("change")}}, {}, Soon()).body;
-    }
-  }
 };
 
 TEST_F(ForkAdmission, AForkHasATicketAsLongAsItLives) {
@@ -72,7 +61,7 @@ TEST_F(ForkAdmission, AStartedVmmServesTheLeaseForWhichNoForkIsWarm) {
   Fork();  // the template is there
   Set("MAYFLY_POOL_WARM", "1");
   Vm first = Fork();
-  AwaitWarm(1);
+  Await("warm", 1);
   Await("started", 1);
   // Both have an idle ticket, and those who get them the tickets of any fork.
   EXPECT_EQ(Status().at("admission").at("cpus").at("promised"), 1.0 / 16);
@@ -80,7 +69,7 @@ TEST_F(ForkAdmission, AStartedVmmServesTheLeaseForWhichNoForkIsWarm) {
   EXPECT_EQ(started.Exec("hostname").OrThrow().out, started.name() + "\n");
   EXPECT_NE(started.name(), warm.name());
   EXPECT_EQ(Status().at("admission").at("cpus").at("promised"), 3.0 / 16);
-  AwaitWarm(1);
+  Await("warm", 1);
   Await("started", 1);
 }
 
@@ -98,7 +87,7 @@ TEST_F(ForkAdmission, WarmForksHoldIdleTicketsAndGiveWay) {
   Set("MAYFLY_POOL_WARM", "2");
   Set("MAYFLY_POOL_MEMORY", "700MiB");
   Fork();
-  AwaitWarm(2);
+  Await("warm", 2);
   json memory = Status().at("admission").at("memory");
   EXPECT_GT(memory.at("idle"), 2 * (25_MiB).count());
   EXPECT_EQ(memory.at("idle"), memory.at("promised"));
@@ -110,7 +99,7 @@ TEST_F(ForkAdmission, WarmForksHoldIdleTicketsAndGiveWay) {
 
   {
     Vm cold = Fork();  // from then on there are warm ones again
-    AwaitWarm(2);
+    Await("warm", 2);
   }
   Vm warm = Fork();
   EXPECT_EQ(Status().at("admission").at("cpus").at("promised"), 1.0 / 16);

@@ -104,7 +104,7 @@ TEST_F(ForkFault, AFullRuntimeDirectoryIsToldAndNothingElseSuffers) {
     Vm after = Vm::Fork(with_disk);
     EXPECT_EQ(Out(after, "echo again"), "again\n");
   }
-  StopDaemon();  // the one that has this directory
+  StopDaemons();  // the one that has this directory
   Set("MAYFLY_RUNTIME_DIR", runtime().native());
 }
 
@@ -135,6 +135,41 @@ TEST_F(ForkFault, ADamagedTemplateIsBuiltAgain) {
   EXPECT_EQ(Out(*std::make_unique<Vm>(Fork()), "echo alive"), "alive\n");
   std::string error = ErrorOf([&] { Lease::OpenFork(damaged); });
   EXPECT_THAT(error, AllOf(HasSubstr(damaged.native()), HasSubstr("state"))) << "who had found it before";
+
+  ASSERT_THAT(store.List(), SizeIs(2));
+  fs::path next = store.List()[0].directory == damaged ? store.List()[1].directory : store.List()[0].directory;
+  fs::resize_file(next / "memory" / "ram", 4096);
+  error = ErrorOf([&] { Lease::OpenFork(next); });
+  EXPECT_THAT(error, AllOf(HasSubstr(next.native()), HasSubstr("backing store size"))) << "QEMU's own words";
+  EXPECT_EQ(Out(*std::make_unique<Vm>(Fork()), "echo again"), "again\n");
+}
+
+TEST_F(ForkFault, AStateThatIsDamagedUnderAStartedVmmIsToldAndWhatWasReadBeforeGoesOn) {
+  TemplateStore store = UseOwnTemplates(directory_ / "cache");
+  Fork();  // the template is there
+  fs::path damaged = store.List().at(0).directory;
+  Set("MAYFLY_POOL_WARM", "1");
+  Fork();
+  Await("warm", 1);
+  Await("started", 1);
+  fs::resize_file(damaged / "state", 1000);  // the started VMM has this very file open
+  Lease::Fork warm = Lease::OpenFork(damaged);
+  std::string error = ErrorOf([&] { Lease::OpenFork(damaged); });
+  EXPECT_THAT(error, AllOf(HasSubstr(damaged.native()), HasSubstr("state")));
+  EXPECT_FALSE(warm.machine.vmm->Poll()) << "it had its state already";
+  EXPECT_EQ(Out(*std::make_unique<Vm>(Fork()), "echo again"), "again\n") << "of a template that was built again";
+}
+
+TEST_F(ForkFault, AFullCacheIsToldAndKeepsNoHalfOfATemplate) {
+  SmallFileSystem small("24m");  // less than a guest writes to its memory while it boots
+  if (!small.mounted()) GTEST_SKIP() << SmallFileSystem::kWhyNot;
+  TemplateStore store = UseOwnTemplates(small.path() / "cache");
+  EXPECT_THAT(ErrorOf(Fork), AllOf(HasSubstr("HostLacks"), HasSubstr("No space left on device"),
+                                   HasSubstr(small.path().native()), HasSubstr("MAYFLY_CACHE_DIR")));
+  EXPECT_THAT(store.List(), SizeIs(0));
+  EXPECT_THAT(store.FindGarbage(), SizeIs(0));
+  small.Resize("512m");
+  EXPECT_EQ(Out(*std::make_unique<Vm>(Fork()), "echo alive"), "alive\n");
 }
 
 TEST_F(ForkFault, DirectoriesMayBeFortyDeepWhereNoSocketIs) {

@@ -17,13 +17,15 @@
 // A fork is ready when the agent in its guest has answered after the restore and has given it a clock, random numbers,
 // names and addresses of its own. After each Take a thread of the pool restores others, so that the next lease finds
 // some: `warm` of each template in use, with as many started VMMs, and at most kMostWarm in all; those of the templates
-// used longest ago go first.
+// used longest ago go first. It gives the test that has just got one a head start, in which that has the CPUs for
+// itself.
 //
 // Thread-safe. Restores that are under way at once are limited to the number of CPUs; more would only slow each other
 // down.
 #pragma once
 
 #include <mayfly/agent.h>
+#include <mayfly/deadline.h>
 #include <mayfly/internal/unique_fd.h>
 #include <mayfly/machine.h>
 #include <mayfly/snapshot.h>
@@ -116,6 +118,7 @@ class ForkPool {
     size_t wanted = 0;                    // forks that are to be made still
     size_t wanted_started = 0;            // VMMs, the same
     size_t claimed = 0;                   // of them, those that somebody waits for
+    bool starts_ahead = true;             // its backend has VMMs that wait for a state
   };
 
   Shelf& ShelfOf(const ForkKind& kind);
@@ -150,6 +153,7 @@ class ForkPool {
   std::list<Shelf> shelves_;  // the one used last first
   size_t taken_ = 0;
   size_t hits_ = 0;
+  Clock::time_point refill_from_{};
   bool ending_ = false;
   std::thread refill_;  // last: uses the members above
 };

@@ -5,6 +5,7 @@
 #include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/lease.h>
 #include <mayfly/internal/pool_connection.h>
+#include <mayfly/internal/pool_directory.h>
 #include <poll.h>
 #include <sys/inotify.h>
 #include <sys/syscall.h>
@@ -12,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
@@ -58,15 +60,27 @@ class PoolFixture : public testing::Test {
     std::filesystem::permissions(runtime(), std::filesystem::perms(0700));
   }
 
-  void TearDown() override { StopDaemon(); }
+  void TearDown() override { StopDaemons(); }
 
-  // The one of the environment as it is now.
-  static void StopDaemon() {
-    auto pool = PoolConnection::OpenIfRunning();
-    if (!pool) return;
-    UniqueFd daemon = OpenPidFd(pool->daemon_pid());
-    pool->Call({{"op", "stop"}});
-    EXPECT_TRUE(Readable(daemon.get())) << "mayflyd did not stop";
+  // All of the runtime directory: each change of the environment makes another one.
+  static void StopDaemons() {
+    for (FoundPool& pool : FindPools()) {
+      if (!pool.connection) continue;
+      UniqueFd daemon = OpenPidFd(pool.pid);
+      pool.connection->Call({{"op", "stop"}});
+      EXPECT_TRUE(Readable(daemon.get())) << "mayflyd did not stop";
+    }
+  }
+
+  static nlohmann::json Status() { return PoolConnection::Open()->Call({{"op", "status"}}).body; }
+
+  // Returns when the pool has so many forks "warm", or VMMs "started", by its own word and no other clock.
+  static void Await(const char* what, size_t count) {
+    auto watch = PoolConnection::Open();
+    nlohmann::json status = watch->Call({{"op", "status"}}).body;
+    while (status.at("forks").at(what) != count) {
+      status = watch->Call({{"op", "watch"}, {"seen", status.at("change")}}, {}, Soon()).body;
+    }
   }
 
   static void Set(const char* name, const std::string& value) {

@@ -92,6 +92,14 @@ TEST_P(LeaseTest, PassesSignalsAndTellsWhichOneEndedAProcess) {
   EXPECT_EQ(process->Poll(), (ExitStatus{0, SIGUSR1}));
 }
 
+TEST_P(LeaseTest, AProcessIsTheFirstToGoWhenTheHostRunsOutOfMemory) {
+  auto lease = OpenLease();
+  auto process = lease->Start({.argv = {"sleep", "1000"}, .grace = {}});
+  EXPECT_EQ(Slurp(fmt::format("/proc/{}/oom_score_adj", process->pid())), "1000\n");
+  ChildProcess other({.argv = {"sleep", "1000"}, .grace = {}});
+  EXPECT_EQ(Slurp(fmt::format("/proc/{}/oom_score_adj", other.pid())), Slurp("/proc/self/oom_score_adj"));
+}
+
 TEST_P(LeaseTest, AProcessGoesWithItsObject) {
   auto lease = OpenLease();
   auto process = lease->Start({.argv = {"sleep", "1000"}, .grace = {}});

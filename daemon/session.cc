@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <mayfly/driver.h>
 #include <mayfly/errors.h>
+#include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/kill_point.h>
 #include <mayfly/internal/pool_protocol.h>
 #include <unistd.h>
@@ -234,6 +235,7 @@ Session::Reply Session::Start(Message& request) {
   options.grace = Duration::zero();  // the client waits for those that it ends; what it leaves behind is killed
   std::string program = options.argv.empty() ? "" : options.argv[0];
   auto process = std::make_unique<ChildProcess>(std::move(options));
+  EndFirstWithoutMemory(process->pid());
   KillPoint("process.created", {.test = peer_, .daemon = getpid(), .vmm = process->pid()});
   Reply reply{.body = {{"process", next_process_}, {"pid", process->pid()}}, .descriptors = {process->pidfd()}};
   {

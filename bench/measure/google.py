@@ -8,6 +8,7 @@ class Results:
     """By turns, as many times as asked for."""
 
     def __init__(self, context, program, count, *options):
+        self.program = program
         self.command = context.prefix + [context.program("bench", program)]
         self.command += ["--benchmark_format=json", f"--benchmark_repetitions={count}", *options]
         self.command += ["--benchmark_enable_random_interleaving=true"]
@@ -27,5 +28,5 @@ class Results:
     def _of(self, name):
         found = [each for each in self.runs if each["name"].split("/")[0] == name]
         if not found:
-            raise Failed(f"{self.command[-4]} has no benchmark {name}")
+            raise Failed(f"{self.program} has no benchmark {name}")
         return found

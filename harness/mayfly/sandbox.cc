@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/child_process.h>
+#include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/janitor.h>
 #include <mayfly/internal/pool_directory.h>
 #include <mayfly/internal/unique_fd.h>
@@ -227,7 +228,9 @@ Sandbox Sandbox::OwnedBy(std::shared_ptr<internal::SandboxOwner> owner, fs::path
 
 std::unique_ptr<internal::Process> Sandbox::Start(internal::ChildOptions options) const {
   if (owner_) return owner_->Start(std::move(options));
-  return std::make_unique<internal::ChildProcess>(std::move(options));
+  auto process = std::make_unique<internal::ChildProcess>(std::move(options));
+  internal::EndFirstWithoutMemory(process->pid());
+  return process;
 }
 
 void Sandbox::Keep() {

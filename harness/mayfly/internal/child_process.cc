@@ -99,19 +99,10 @@ void ArrangeDescriptors(const LaunchPlan& plan, int report) {
   if (plan.janitor >= 0 && fcntl(plan.janitor, F_DUPFD, floor) < 0) FailInChild(report);
 }
 
-// Should the host run out of memory all the same, a VM goes, and neither its test nor what else runs here.
-void OfferToTheOutOfMemoryKiller() {
-  int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return;
-  [[maybe_unused]] ssize_t written = write(fd, "1000", 4);
-  close(fd);
-}
-
 [[noreturn]] void RunChild(const LaunchPlan& plan, int report, pid_t parent) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);  // the parent died before PDEATHSIG was set
-  OfferToTheOutOfMemoryKiller();
   for (int signal = 1; signal < NSIG; ++signal) {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;

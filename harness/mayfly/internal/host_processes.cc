@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <system_error>
 
@@ -33,6 +34,11 @@ std::vector<pid_t> ProcessesThatKnow(std::string_view text, std::initializer_lis
     if (knows) found.push_back(std::stoi(name));
   }
   return found;
+}
+
+void EndFirstWithoutMemory(pid_t child) {
+  // Where it cannot be written, the host chooses by itself.
+  std::ofstream("/proc/" + std::to_string(child) + "/oom_score_adj") << "1000";
 }
 
 }  // namespace mayfly::internal

@@ -1,4 +1,4 @@
-// Processes of this host that are no children of ours.
+// Processes of this host, by their numbers.
 #pragma once
 
 #include <mayfly/internal/unique_fd.h>
@@ -12,6 +12,10 @@ namespace mayfly::internal {
 
 // Becomes readable when the process has ended. None, with errno: there is no such process any more, or no descriptor.
 UniqueFd OpenPidFd(pid_t pid);
+
+// Should the host run out of memory all the same, this child goes: a part of a VM, and neither its test nor what else
+// runs here.
+void EndFirstWithoutMemory(pid_t child);
 
 // The processes, but this one, that have `text` in one of these files of theirs in /proc, such as {"environ"}. Those
 // of other users are passed over.

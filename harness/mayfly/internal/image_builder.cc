@@ -9,6 +9,7 @@
 #include <mayfly/internal/image_builder.h>
 #include <mayfly/internal/kernel_image.h>
 #include <mayfly/internal/kernel_modules.h>
+#include <mayfly/internal/known_image.h>
 #include <mayfly/internal/spec_fault.h>
 #include <sys/stat.h>
 
@@ -32,6 +33,7 @@ constexpr const char* kPackagedKernelFile = "vmlinuz";
 constexpr const char* kBootModulesFile = "boot_modules";
 constexpr const char* kInitramfsFile = "initramfs.cpio";
 constexpr const char* kRootDiskFile = "root.img";
+constexpr const char* kAgentFile = "mayfly-agent";  // of the data directory
 constexpr const char* kModuleRoot = "lib/modules";
 // Lists of modules that the agent loads; their paths are relative to their directory.
 constexpr const char* kAgentModuleList = "lib/mayfly/modules";
@@ -221,7 +223,7 @@ std::string JoinWords(const std::vector<std::string>& first, const std::vector<s
 }  // namespace
 
 ImageBuilder::ImageBuilder(fs::path cache, fs::path data)
-    : cache_(std::move(cache)), data_(std::move(data)), recipes_(data_ / "images") {}
+    : cache_(cache), index_(std::move(cache) / "index"), data_(std::move(data)), recipes_(data_ / "images") {}
 
 fs::path ImageBuilder::Kernel(const std::string& name, Reuse reuse, const Progress& progress) const {
   KernelRecipe recipe = recipes_.Kernel(name);
@@ -323,16 +325,37 @@ std::string ImageBuilder::ImageKey(const ImageRecipe& recipe) const {
   hash.Add(kBuilderVersion).Add(recipe.source).Add(recipes_.Kernel(recipe.kernel).source);
   hash.Add(TreeKey(recipe.initramfs.trees));
   if (recipe.root_disk) hash.Add(TreeKey(recipe.root_disk->trees));
-  return hash.AddFile(data_ / "mayfly-agent").Digest();
+  return hash.AddFile(data_ / kAgentFile).Digest();
 }
 
 std::optional<EntryCache::Found> ImageBuilder::FindBuilt(std::string_view name) const {
   return cache_.Find(std::string(name), ImageKey(recipes_.Image(name)), {});
 }
 
+fs::path ImageBuilder::RecordOf(std::string_view name) const {
+  return index_ / ContentHash().Add(kBuilderVersion).Add(MAYFLY_VERSION).Add(data_.native()).Add(name).Digest();
+}
+
 Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& progress) const {
-  std::string image_name(name);
+  fs::path record = RecordOf(name);
+  if (reuse == Reuse::kIfBuilt) {
+    if (auto known = FindKnownImage(record)) return *known;
+  }
+  ImageInputs inputs;
+  inputs.Add(recipes_.FileOfImage(name));
   ImageRecipe recipe = recipes_.Image(name);
+  inputs.Add(recipes_.FileOfKernel(recipe.kernel));
+  inputs.Add(data_ / kAgentFile);
+  std::vector<std::string> trees = recipe.initramfs.trees;
+  if (recipe.root_disk) trees.insert(trees.end(), recipe.root_disk->trees.begin(), recipe.root_disk->trees.end());
+  for (const std::string& tree : trees) inputs.Add(recipes_.FileOfTree(tree));
+  Image image = GetByRecipe(std::string(name), recipe, reuse, progress);
+  RememberImage(record, image, inputs);
+  return image;
+}
+
+Image ImageBuilder::GetByRecipe(const std::string& name, const ImageRecipe& recipe, Reuse reuse,
+                                const Progress& progress) const {
   // A part that is current need not be built again when the image is.
   Reuse part_reuse = reuse == Reuse::kNever ? Reuse::kIfCurrent : reuse;
   KernelRecipe kernel_recipe = recipes_.Kernel(recipe.kernel);
@@ -345,23 +368,23 @@ Image ImageBuilder::Get(std::string_view name, Reuse reuse, const Progress& prog
     std::vector<std::string> parts = {kernel.filename().native()};
     AddSources(initramfs, parts);
     if (recipe.root_disk) {
-      disk = RootDisk(image_name, recipe, kernel, part_reuse, progress);
+      disk = RootDisk(name, recipe, kernel, part_reuse, progress);
       parts.push_back(ContentHash().AddFile(disk / kRootDiskFile).Digest());
     }
     return parts;
   };
   auto build = [&](const BuildPlace& place) {
     AddAgentsModules(initramfs, KeptModules(kernel), recipe.initramfs.modules, fmt::format("image \"{}\"", name));
-    initramfs.AddHostFile("init", data_ / "mayfly-agent", 0755);
+    initramfs.AddHostFile("init", data_ / kAgentFile, 0755);
     WriteCpio(initramfs, place.entry / kInitramfsFile);
     LinkOrCopy(kernel / kKernelFile, place.entry / kKernelFile);
     if (keeps_packaged) LinkOrCopy(kernel / kPackagedKernelFile, place.entry / kPackagedKernelFile);
     if (recipe.root_disk) LinkOrCopy(disk / kRootDiskFile, place.entry / kRootDiskFile);
   };
   fs::path entry =
-      cache_.Get({.name = image_name, .key = ImageKey(recipe), .inputs = get_parts, .build = build}, reuse, progress);
-  return {.name = image_name,
-          .hash = entry.filename().native().substr(image_name.size() + 1),
+      cache_.Get({.name = name, .key = ImageKey(recipe), .inputs = get_parts, .build = build}, reuse, progress);
+  return {.name = name,
+          .hash = entry.filename().native().substr(name.size() + 1),
           .kernel = entry / kKernelFile,
           .packaged_kernel = keeps_packaged ? entry / kPackagedKernelFile : fs::path(),
           .initramfs = entry / kInitramfsFile,

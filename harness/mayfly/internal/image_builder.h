@@ -37,10 +37,13 @@ class ImageBuilder {
   std::filesystem::path RootDisk(const std::string& image, const ImageRecipe& recipe,
                                  const std::filesystem::path& kernel, Reuse reuse, const Progress& progress) const;
   FileTree Tree(const std::vector<std::string>& names, Reuse reuse, const Progress& progress) const;
+  Image GetByRecipe(const std::string& name, const ImageRecipe& recipe, Reuse reuse, const Progress& progress) const;
+  std::filesystem::path RecordOf(std::string_view name) const;
   std::string TreeKey(const std::vector<std::string>& names) const;
   std::string ImageKey(const ImageRecipe& recipe) const;
 
   EntryCache cache_;
+  std::filesystem::path index_;  // of the cache
   std::filesystem::path data_;
   RecipeBook recipes_;
 };

@@ -43,8 +43,18 @@ void RequireText(const SpecPath& path, const std::string& value, std::string_vie
 
 std::vector<std::string> RecipeBook::ImageNames() const { return NamesIn(directory_); }
 
+fs::path RecipeBook::FileOfImage(std::string_view name) const { return FindRecipe(directory_, "image", name); }
+
+fs::path RecipeBook::FileOfKernel(std::string_view name) const {
+  return FindRecipe(directory_ / "kernels", "kernel recipe", name);
+}
+
+fs::path RecipeBook::FileOfTree(std::string_view name) const {
+  return FindRecipe(directory_ / "trees", "file tree", name);
+}
+
 ImageRecipe RecipeBook::Image(std::string_view name) const {
-  fs::path file = FindRecipe(directory_, "image", name);
+  fs::path file = FileOfImage(name);
   SpecPath at(file.native());
   std::string source = ReadWholeFile(file, kLargestRecipe);
   auto recipe = ReadJson<ImageRecipe>(at, source);
@@ -63,7 +73,7 @@ ImageRecipe RecipeBook::Image(std::string_view name) const {
 }
 
 KernelRecipe RecipeBook::Kernel(std::string_view name) const {
-  fs::path file = FindRecipe(directory_ / "kernels", "kernel recipe", name);
+  fs::path file = FileOfKernel(name);
   std::string source = ReadWholeFile(file, kLargestRecipe);
   auto recipe = ReadJson<KernelRecipe>(SpecPath(file.native()), source);
   recipe.source = std::move(source);
@@ -72,7 +82,7 @@ KernelRecipe RecipeBook::Kernel(std::string_view name) const {
 }
 
 TreeRecipe RecipeBook::Tree(std::string_view name) const {
-  fs::path file = FindRecipe(directory_ / "trees", "file tree", name);
+  fs::path file = FileOfTree(name);
   std::string source = ReadWholeFile(file, kLargestRecipe);
   auto recipe = ReadJson<TreeRecipe>(SpecPath(file.native()), source);
   recipe.source = std::move(source);

@@ -144,6 +144,11 @@ class RecipeBook {
   KernelRecipe Kernel(std::string_view name) const;
   TreeRecipe Tree(std::string_view name) const;
 
+  // Where those are.
+  std::filesystem::path FileOfImage(std::string_view name) const;
+  std::filesystem::path FileOfKernel(std::string_view name) const;
+  std::filesystem::path FileOfTree(std::string_view name) const;
+
  private:
   std::filesystem::path directory_;
 };

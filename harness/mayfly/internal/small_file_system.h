@@ -5,14 +5,16 @@
 //   small.Fill();
 #pragma once
 
+#include <fcntl.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <string_view>
 
 #include <mayfly/internal/test_directory.h>
+#include <mayfly/internal/unique_fd.h>
 
 namespace mayfly::internal {
 
@@ -34,8 +36,14 @@ class SmallFileSystem {
 
   // Leaves no byte free.
   void Fill() const {
-    std::ofstream file(path() / "filler", std::ios::binary);
-    while (file.write("x", 1).flush()) continue;
+    UniqueFd file(open((path() / "filler").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    for (size_t size : {size_t{1} << 16, size_t{1}}) {
+      std::string block(size, 'x');
+      while (write(file.get(), block.data(), block.size()) > 0) continue;
+    }
+  }
+  void Resize(const std::string& size) const {
+    mount(nullptr, path().c_str(), nullptr, MS_REMOUNT, ("size=" + size).c_str());
   }
   void MakeReadOnly() const { mount(nullptr, path().c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr); }
 

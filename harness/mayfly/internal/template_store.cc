@@ -36,6 +36,8 @@ constexpr std::string_view kRemoving = "removing-";
 constexpr std::string_view kUnfinished = ".new";  // ends the name of an index that is being written
 constexpr uint64_t kLargestIndex = uint64_t{4} << 20;
 constexpr Bytes kDefaultSpace(uint64_t{8} << 30);
+// A file system that has less counts as full.
+constexpr uint64_t kNoSpace = uint64_t{1} << 20;
 constexpr auto kDefaultAge = std::chrono::hours(24 * 7);
 
 std::string RandomName() {
@@ -133,6 +135,18 @@ std::optional<UniqueFd> LockUnlessRemoving(const fs::path& directory) {
   return lock;
 }
 
+// A guest whose memory lies in files dies when they cannot grow, and a VMM that is killed does not say why.
+BuiltTemplate BuildIn(const fs::path& place, const TemplateRequest& request) try {
+  return request.build(place);
+} catch (const VmmDied& error) {
+  std::error_code unknown;
+  fs::space_info space = fs::space(place, unknown);
+  if (unknown || space.available >= kNoSpace) throw;
+  throw HostLacks({.summary = fmt::format("cannot write {}: No space left on device", place.native()),
+                   .notes = {error.text().summary},
+                   .next_step = "free space there, or set MAYFLY_CACHE_DIR to a directory with more"});
+}
+
 }  // namespace
 
 TemplateStore::TemplateStore() : root_(ImageStore().directory() / "templates") {}
@@ -175,7 +189,7 @@ fs::path TemplateStore::Build(const TemplateRequest& request) const try {
     const fs::path& place;
   } cleanup{place};
   KillPoint("template.begun", {.test = getpid()});
-  BuiltTemplate built = request.build(place);
+  BuiltTemplate built = BuildIn(place, request);
   KillPoint("template.built", {.test = getpid()});
   fs::path directory = built.same_as;
   if (directory.empty()) {
