@@ -15,8 +15,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
-#include <csignal>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <memory>
@@ -25,11 +24,14 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/conformance_host.h"
 #include "cli/conformance_report.h"
 #include "cli/conformance_runner.h"
 #include "cli/doctor_checks.h"
+#include "cli/emulated_host.h"
 #include "cli/evidence.h"
 #include "cli/output.h"
+#include "cli/stop_on_signal.h"
 
 namespace mayfly::cli {
 namespace {
@@ -57,7 +59,8 @@ constexpr const char* kRunFooter =
     "  mayfly conformance run --driver qemu --jobs 2\n"
     "  mayfly conformance run --driver qemu --filter 'storage.*:cpu.hotplug' --report report\n"
     "  mayfly conformance run --driver qemu --report new --compare old/results.json\n"
-    "  mayfly conformance run --driver qemu --record             in mayfly's source tree: evidence for the matrix\n\n"
+    "  mayfly conformance run --driver qemu --record             in mayfly's source tree: evidence for the matrix\n"
+    "  mayfly conformance run --driver ch --host emulated        in an emulated host, where this one has no KVM\n\n"
     "Exit codes: 0 when all is as the matrix says; 1 when something deviates; 2 when it could not be run or was "
     "interrupted.";
 
@@ -70,6 +73,9 @@ constexpr const char* kRecordFooter =
 constexpr const char* kMatrixInTree = "matrix/capabilities.json";
 constexpr const char* kEvidenceInTree = "matrix/evidence";
 
+constexpr const char* kHere = "here";
+constexpr const char* kEmulated = "emulated";
+
 struct Flags {
   std::string driver{};
   std::string filter{};
@@ -78,6 +84,7 @@ struct Flags {
   std::string report{};
   std::string compare{};
   std::string results{};
+  std::string host = kHere;
   bool strict = false;
   bool record = false;
 };
@@ -97,7 +104,8 @@ std::string CpuModel() {
 std::map<std::string, std::string> HostFacts() {
   utsname kernel{};
   uname(&kernel);
-  return {{"system", SystemName()},
+  const char* emulated = std::getenv(kEmulatedHostVariable);  // NOLINT(concurrency-mt-unsafe): nothing here sets it
+  return {{"system", SystemName() + (emulated != nullptr ? ", emulated by mayfly host" : "")},
           {"kernel", fmt::format("{} {} {}", kernel.sysname, kernel.release, kernel.machine)},
           {"cpu", CpuModel()},
           {"cpus", std::to_string(std::thread::hardware_concurrency())},
@@ -155,28 +163,6 @@ int Record(const Flags& flags) {
 }
 
 // --- run ------------------------------------------------------------------------------------------------------------
-
-// Turns Ctrl-C and SIGTERM into RequestStop while it lives; the second one ends this process.
-class StopOnSignal {
- public:
-  explicit StopOnSignal(ConformanceRunner& runner) {
-    target = &runner;
-    struct sigaction action{};
-    action.sa_handler = [](int) { target->RequestStop(); };
-    action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
-    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
-  }
-  ~StopOnSignal() {
-    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
-  }
-  StopOnSignal(const StopOnSignal&) = delete;
-  StopOnSignal& operator=(const StopOnSignal&) = delete;
-
- private:
-  static constexpr std::array<int, 2> kSignals = {SIGINT, SIGTERM};
-  inline static ConformanceRunner* target = nullptr;
-  std::array<struct sigaction, 2> before_{};
-};
 
 Colour ColourOf(const CellResult& result) {
   if (result.outcome == "fail") return Colour::kRed;
@@ -241,10 +227,32 @@ std::vector<CellCase> CasesFor(const Flags& flags, const internal::Matrix& matri
   return cases;
 }
 
+// The same run in an emulated host, which leaves its results in the report's directory.
+int RunInEmulatedHost(const Flags& flags, const std::vector<CellCase>& cases, const fs::path& directory) {
+  std::vector<std::string> words = {"conformance", "run",       "--driver",    flags.driver, "--jobs",
+                                    flags.jobs,    "--timeout", flags.timeout, "--report",   directory.string()};
+  if (!flags.filter.empty()) words.insert(words.end(), {"--filter", flags.filter});
+  if (!flags.compare.empty()) words.insert(words.end(), {"--compare", flags.compare});
+  if (flags.strict) words.emplace_back("--strict");
+  fs::path results = directory / "results.json";
+  fs::remove(results);
+  int code = RunConformanceInEmulatedHost(words, directory);
+  if (flags.record && fs::exists(results)) {
+    nlohmann::json all = nlohmann::json::parse(ReadTextFile("results", results), nullptr, false);
+    RecordEvidence(ConformanceRunFrom(all, results.string()), cases);
+    FlushOutput();
+  }
+  return code;
+}
+
 int Run(const Flags& flags) {
   internal::Matrix matrix = internal::LoadMatrix();
   fs::path program = ConformanceProgram();
   if (flags.record) RequireSourceTree();
+  if (flags.host != kHere && flags.host != kEmulated) {
+    throw BadSpec({.summary = fmt::format("conformance: --host: {} is not allowed; allowed: {}, {}", Quoted(flags.host),
+                                          kHere, kEmulated)});
+  }
   size_t jobs = ReadCount("--jobs", flags.jobs);
   if (jobs == 0) throw BadSpec({.summary = "conformance: --jobs must be at least 1"});
   std::vector<CellCase> cases = ListCases(program);
@@ -261,6 +269,7 @@ int Run(const Flags& flags) {
   if (flags.report.empty()) temporary = Sandbox::Create("conformance");
   options.directory = temporary ? temporary->directory() : fs::path(flags.report);
   fs::create_directories(options.directory);
+  if (flags.host == kEmulated) return RunInEmulatedHost(flags, cases, fs::absolute(options.directory));
 
   internal::ProbeReports reports = internal::ProbeAll();
   HostView view(matrix, reports);
@@ -275,7 +284,7 @@ int Run(const Flags& flags) {
   Clock::time_point begin = Clock::now();
   ConformanceRunner runner(std::move(options), view);
   {
-    StopOnSignal stop(runner);
+    StopOnSignal stop([&runner] { runner.RequestStop(); });
     run.complete = runner.Run([&](const CellResult& result, size_t done, size_t all) {
       if (result.outcome != "not_verified") PrintProgress(result, done, all, colour);
     });
@@ -335,6 +344,9 @@ void AddConformance(CLI::App& app, Action& chosen) {
   run.footer(kRunFooter);
   run.add_option("--jobs,-j", flags->jobs, "Tests at a time")->type_name("N")->capture_default_str();
   run.add_option("--timeout", flags->timeout, "For each test")->type_name("TIME")->capture_default_str();
+  run.add_option("--host", flags->host, "Where: here, or emulated, which has KVM")
+      ->type_name("HOST")
+      ->capture_default_str();
   run.add_flag("--strict", flags->strict, "An unexpected pass is a deviation");
   run.add_flag("--record", flags->record, "Keep what was shown in matrix/evidence, as evidence for the matrix");
   run.add_option("--report", flags->report, "Write results.json, junit.xml, report.md, report.html, logs, artefacts")

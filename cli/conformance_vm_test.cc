@@ -2,10 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <mayfly/internal/files.h>
+#include <mayfly/internal/host_processes.h>
 #include <mayfly/internal/matrix.h>
 #include <mayfly/internal/test_directory.h>
 
+#include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "cli/conformance_report.h"
 #include "cli/mayfly_fixture.h"
@@ -38,6 +44,41 @@ TEST(ConformanceOfRealGuests, IsNotVerifiedWhereTheBackendIsNotThere) {
   Outcome outcome = RunMayfly({"conformance", "run", "--driver", "vz"});
   EXPECT_EQ(outcome.status.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr(" not verified here with vz"), Not(HasSubstr(" pass"))));
+}
+
+// The QEMU of a test that runs below `runtime`, once there is one.
+pid_t FindQemu(const std::filesystem::path& runtime) {
+  for (Deadline deadline = Deadline::After(Scaled(std::chrono::seconds(60))); !deadline.Passed();) {
+    for (pid_t pid : internal::ProcessesThatKnow(runtime.string(), {"environ"})) {
+      std::ifstream stream("/proc/" + std::to_string(pid) + "/comm");
+      std::string name;
+      std::getline(stream, name);
+      if (name.starts_with("qemu-system")) return pid;
+    }
+  }
+  return -1;
+}
+
+TEST(ConformanceOfRealGuests, AVmmThatCrashesFailsItsCellWithItsArtefactsAndTheRunGoesOn) {
+  TestDirectory directory;
+  std::filesystem::path report = directory / "r";
+  StartedMayfly mayfly({"conformance", "run", "--driver", "qemu", "--filter",
+                        "cpu.count.the_guest*:lifecycle.reboot.a_reboot*", "--report", report},
+                       {.timeout = std::chrono::seconds(240)});
+  pid_t qemu = FindQemu(mayfly.runtime());
+  ASSERT_GT(qemu, 0) << mayfly.err();
+  ASSERT_EQ(kill(qemu, SIGSEGV), 0);
+  Outcome outcome = mayfly.Wait();
+  EXPECT_EQ(outcome.status.code, 1) << outcome.out;
+  EXPECT_THAT(outcome.out, HasSubstr("1 pass, 1 FAIL with qemu"));
+  json first = json::parse(ReadWholeFile(report / "results.json", 1 << 20)).at("results").at(0);
+  EXPECT_EQ(first.at("outcome"), "fail");
+  EXPECT_THAT(first.at("reason").get<std::string>(), HasSubstr("SIGSEGV"));
+  std::vector<std::string> artefacts = first.at("artefacts");
+  for (const char* file : {"console.log", "vmm.log", "timeline.json", "reproduce.sh"}) {
+    EXPECT_THAT(artefacts, testing::Contains(testing::EndsWith(file)));
+  }
+  EXPECT_EQ(mayfly.Leftovers(), "");
 }
 
 // The page after its script has run.

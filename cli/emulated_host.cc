@@ -9,6 +9,8 @@
 #include <system_error>
 #include <utility>
 
+extern "C" char** environ;
+
 namespace mayfly::cli {
 namespace {
 
@@ -16,6 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kImage = "host";
 constexpr const char* kRootTag = "host";
+constexpr Bytes kSpareDisk(uint64_t{16} << 20);
 
 std::string ShareTag(size_t index) { return fmt::format("share{}", index); }
 
@@ -35,6 +38,10 @@ MachineSpec SpecOfEmulatedHost(const EmulatedHostOptions& options) {
   constexpr auto kStartTime = std::chrono::seconds(30);
   MachineSpec spec{.cpus = options.cpus, .memory = options.memory, .image = kImage};
   spec.nested_virtualization = true;
+  if (options.iommu) {
+    spec.iommu = true;
+    spec.disks.push_back({.id = "spare", .size = kSpareDisk});
+  }
   spec.accelerator = Accelerator::kSoftware;
   spec.driver = "qemu";
   spec.boot_timeout = std::chrono::duration_cast<std::chrono::milliseconds>(Scaled(kStartTime));
@@ -45,7 +52,7 @@ MachineSpec SpecOfEmulatedHost(const EmulatedHostOptions& options) {
   return spec;
 }
 
-std::string SetUpScript(const std::vector<fs::path>& shares) {
+std::string SetUpScript(const EmulatedHostOptions& options) {
   std::string script = R"sh(set -e
 modprobe -a virtiofs overlay kvm-amd tun vhost_vsock vhost_net loop
 ip link set lo up
@@ -64,26 +71,53 @@ mount -t tmpfs shm dev/shm
 mount -t hugetlbfs huge dev/hugepages
 mount -t tmpfs run run
 )sh";
-  for (size_t i = 0; i < shares.size(); ++i) {
-    std::string place = internal::ShellWord("/host/root" + DirectoryOf(shares[i]).string());
+  for (size_t i = 0; i < options.shares.size(); ++i) {
+    std::string place = internal::ShellWord("/host/root" + DirectoryOf(options.shares[i]).string());
     script += fmt::format("mkdir -p {0}\nmount -t virtiofs {1} {0}\n", place, ShareTag(i));
+  }
+  // The only virtio disk is the spare one. InEmulatedHost reads the environment.
+  if (options.iommu) {
+    script += R"sh(modprobe vfio-pci
+for device in /sys/bus/pci/devices/*; do
+  [ "$(cat $device/vendor)$(cat $device/device)" = 0x1af40x1042 ] || continue
+  name=$(basename $device)
+  [ -e $device/driver ] && echo $name > $device/driver/unbind
+  echo vfio-pci > $device/driver_override
+  echo $name > /sys/bus/pci/drivers_probe
+  echo "export MAYFLY_VFIO_DEVICE=$name" >> /host/environment
+done
+test -e /host/environment
+)sh";
   }
   return script + "test -c /dev/kvm\n";
 }
 
 std::vector<std::string> InEmulatedHost(const std::vector<std::string>& command, const fs::path& directory) {
   // The root is moved, not only changed: user namespaces cannot be made inside a chroot.
-  constexpr const char* kEnter = R"sh(cd /host/root && mount --move . / && exec chroot . /bin/sh -c '
+  constexpr const char* kEnter = R"sh([ ! -e /host/environment ] || . /host/environment
+cd /host/root && mount --move . / && exec chroot . /bin/sh -c '
 cd "$0" && exec "$@"' "$@")sh";
   std::vector<std::string> words = {"unshare", "-m", "sh", "-c", kEnter, "sh", directory.string()};
   words.insert(words.end(), command.begin(), command.end());
   return words;
 }
 
+std::map<std::string, std::string> EnvironmentInEmulatedHost() {
+  // They need not try whether KVM works there.
+  std::map<std::string, std::string> environment = {{"MAYFLY_ACCEL", "kvm"}, {kEmulatedHostVariable, "1"}};
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    std::string_view variable = *entry;
+    size_t equals = variable.find('=');
+    if (equals == 0 || equals == std::string_view::npos) continue;
+    environment.emplace(variable.substr(0, equals), variable.substr(equals + 1));
+  }
+  return environment;
+}
+
 Vm BootEmulatedHost(const EmulatedHostOptions& options, const Progress& progress) {
   constexpr int kStarts = 3;
   const MachineSpec spec = SpecOfEmulatedHost(options);
-  const std::string set_up = SetUpScript(options.shares);
+  const std::string set_up = SetUpScript(options);
   for (int start = 1;; ++start) {
     try {
       progress("boot an emulated host");

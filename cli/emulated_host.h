@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,17 +27,24 @@ struct EmulatedHostOptions {
   uint32_t cpus = 2;
   Bytes memory = Bytes(uint64_t{2} << 30);
   std::vector<std::filesystem::path> shares{};  // directories of this machine that it may write to
+  bool iommu = false;  // it has one, and a disk to hand on to guests: MAYFLY_VFIO_DEVICE names it
 };
 
 // Throws BadSpec for a share that is no directory.
 MachineSpec SpecOfEmulatedHost(const EmulatedHostOptions& options);
 
 // The script that makes a host of the guest once it runs, as root, with busybox.
-std::string SetUpScript(const std::vector<std::filesystem::path>& shares);
+std::string SetUpScript(const EmulatedHostOptions& options);
 
 // The words that run `command` in it, in `directory` of its root.
 std::vector<std::string> InEmulatedHost(const std::vector<std::string>& command,
                                         const std::filesystem::path& directory);
+
+// Says to programs in it that they are there.
+inline constexpr const char* kEmulatedHostVariable = "MAYFLY_EMULATED_HOST";
+
+// The environment of commands in it: that of this process, and what programs that know mayfly should know.
+std::map<std::string, std::string> EnvironmentInEmulatedHost();
 
 // Boots one and waits until commands can be run in it. An emulated processor hangs at times when it starts; a start
 // that takes too long is given up and made again, twice. Throws what Vm::Create and Vm::Boot throw.

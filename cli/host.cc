@@ -15,8 +15,6 @@
 #include "cli/guest_command.h"
 #include "cli/output.h"
 
-extern "C" char** environ;
-
 namespace mayfly::cli {
 namespace {
 
@@ -34,6 +32,7 @@ struct Flags {
   std::optional<std::string> cpus{};
   std::optional<std::string> memory{};
   std::vector<std::string> shares{};
+  bool iommu = false;
   CommandFlags command{};
 };
 
@@ -41,19 +40,9 @@ EmulatedHostOptions OptionsOf(const Flags& flags) {
   EmulatedHostOptions options;
   if (flags.cpus) options.cpus = ReadCount("--cpus", *flags.cpus);
   if (flags.memory) options.memory = ReadSize("--memory", *flags.memory);
+  options.iommu = flags.iommu;
   for (const std::string& share : flags.shares) options.shares.emplace_back(share);
   return options;
-}
-
-// The environment of this process; --env wins. Programs that know mayfly need not try whether KVM works there.
-void AddEnvironment(StartOptions& options) {
-  options.environment.emplace("MAYFLY_ACCEL", "kvm");
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    std::string_view variable = *entry;
-    size_t equals = variable.find('=');
-    if (equals == 0 || equals == std::string_view::npos) continue;
-    options.environment.emplace(variable.substr(0, equals), variable.substr(equals + 1));
-  }
 }
 
 int Run(const Flags& flags, const std::optional<std::vector<std::string>>& words) {
@@ -70,7 +59,7 @@ int Run(const Flags& flags, const std::optional<std::vector<std::string>>& words
   if (directory.empty()) directory = std::filesystem::current_path();
   command.options.working_directory.clear();
   command.words = InEmulatedHost(command.words, directory);
-  AddEnvironment(command.options);
+  command.options.environment.merge(EnvironmentInEmulatedHost());  // --env wins
   EmulatedHostOptions options = OptionsOf(flags);
   Validate(SpecOfEmulatedHost(options), "host");
   return RunInVm(command, [&](const Progress& progress) { return BootEmulatedHost(options, progress); });
@@ -87,6 +76,7 @@ void AddHost(CLI::App& app, const std::optional<std::vector<std::string>>& words
   host.add_option("--share", flags->shares, "Directory that the command may write to (repeatable)")
       ->type_name("DIR")
       ->allow_extra_args(false);
+  host.add_flag("--iommu", flags->iommu, "Give it an IOMMU, and a device to pass on: MAYFLY_VFIO_DEVICE names it");
   AddCommandFlags(host, flags->command);
   host.callback([flags, &words, &chosen] { chosen = [flags, words] { return Run(*flags, words); }; });
 }

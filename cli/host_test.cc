@@ -34,7 +34,16 @@ TEST(EmulatedHost, AShareIsAtItsPlaceWhateverItsName) {
   std::filesystem::create_directory(odd);
   std::filesystem::create_directory_symlink(odd, directory / "link");
   std::string word = "'/host/root" + directory.path().string() + "/it'\\''s $(odd)'";
-  EXPECT_THAT(SetUpScript({directory / "link"}), HasSubstr("mount -t virtiofs share0 " + word + "\n"));
+  EXPECT_THAT(SetUpScript({.shares = {directory / "link"}}), HasSubstr("mount -t virtiofs share0 " + word + "\n"));
+}
+
+TEST(EmulatedHost, WithAnIommuHasADiskBehindItToHandOn) {
+  MachineSpec spec = SpecOfEmulatedHost({.iommu = true});
+  EXPECT_TRUE(spec.iommu);
+  ASSERT_EQ(spec.disks.size(), 1);
+  EXPECT_NO_THROW(Validate(spec));
+  EXPECT_THAT(SetUpScript({.iommu = true}), HasSubstr("MAYFLY_VFIO_DEVICE"));
+  EXPECT_THAT(SetUpScript({}), testing::Not(HasSubstr("vfio")));
 }
 
 TEST(EmulatedHost, AShareThatIsNoDirectoryIsRefused) {

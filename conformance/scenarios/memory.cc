@@ -107,22 +107,38 @@ REFUSAL_FOR(kMemoryZones, "zones that are not as large as the memory are refused
                BadSpec);
 }
 
-SCENARIO_FOR(kMemoryZoneResize, "one node of the guest grows and shrinks") {
-  Vm& vm = Boot({.cpus = 1,
-                 .memory = 256_MiB,
-                 .zones = {{.id = "fixed", .size = 128_MiB, .cpus = {0}},
-                           {.id = "grows", .size = 128_MiB, .max_size = 384_MiB}}});
+MachineSpec WithAZoneThatGrows() {
+  return {
+      .cpus = 1,
+      .memory = 256_MiB,
+      .zones = {{.id = "fixed", .size = 128_MiB, .cpus = {0}}, {.id = "grows", .size = 128_MiB, .max_size = 384_MiB}}};
+}
+
+SCENARIO_FOR(kMemoryZoneResize, "one node of the guest grows by memory that it can use, and shrinks") {
+  Vm& vm = Boot(WithAZoneThatGrows());
   Out(vm, kVirtioMem);
   auto node = [&](int n) {
     return Number(vm, fmt::format("awk '/MemTotal/{{print int($4/1024)}}' /sys/devices/system/node/node{}/meminfo", n));
   };
   int64_t fixed = node(0);
-  vm.machine().ResizeZone("grows", 256_MiB);
-  EXPECT_THAT([&] { return node(1); }, Eventually(testing::Gt(220), Scaled(kSoon)));
+  int64_t grows = node(1);
+  EXPECT_THAT(vm.Exec(Allocate(300)), Not(Succeeds())) << "it has 256 MiB";
+  vm.machine().ResizeZone("grows", 384_MiB);
+  EXPECT_THAT([&] { return node(1); }, Eventually(testing::Ge(grows + 250), Scaled(kSoon)));
+  EXPECT_THAT(vm.Exec(Allocate(300)), Succeeds());
   vm.machine().ResizeZone("grows", 128_MiB);
-  EXPECT_THAT([&] { return node(1); }, Eventually(testing::Le(128), Scaled(kSoon)));
+  EXPECT_THAT([&] { return node(1); }, Eventually(testing::Le(grows + 8), Scaled(kSoon)));
   EXPECT_EQ(node(0), fixed);
+}
+
+REFUSAL_FOR(kMemoryZoneResize, "more than max_size, less than size, a zone that cannot grow and none are refused") {
+  Vm& vm = Boot(WithAZoneThatGrows());
+  int64_t before = Number(vm, kTotal);
+  EXPECT_THROW(vm.machine().ResizeZone("grows", 512_MiB), BadSpec);
+  EXPECT_THROW(vm.machine().ResizeZone("grows", 64_MiB), BadSpec);
+  EXPECT_THROW(vm.machine().ResizeZone("fixed", 256_MiB), BadSpec);
   EXPECT_THROW(vm.machine().ResizeZone("other", 256_MiB), BadSpec);
+  EXPECT_EQ(Number(vm, kTotal), before);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <vector>
 
 #include "conformance/scenario.h"
 
@@ -50,50 +49,6 @@ SCENARIO_FOR(kPlatformUefi,
 REFUSAL_FOR(kPlatformUefi, "without firmware the guest finds none, and a build that is not there is refused") {
   EXPECT_FALSE(Boot({.machine = MachineKind::kPc}).Stat("/sys/firmware/efi"));
   EXPECT_THROW(Boot({.image = kGeneric, .boot = {.firmware = Directory() / "none.fd"}}), BadSpec);
-}
-
-// A command of TPM 2.0 with the owner's empty password: its code, its handles, and what follows. Returns the answer in
-// hexadecimal digits.
-std::string AskTpm(Vm& vm, uint32_t code, const std::vector<uint32_t>& handles, const std::string& parameters) {
-  using namespace std::string_literals;  // NOLINT(google-build-using-namespace)
-  auto number = [](uint32_t value) {
-    return std::string{static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
-                       static_cast<char>(value)};
-  };
-  std::string body = number(code);
-  for (uint32_t handle : handles) body += number(handle);
-  body += "\0\0\0\x09\x40\0\0\x09\0\0\0\0\0"s + parameters;
-  vm.WriteFile("/run/command", "\x80\x02"s + number(static_cast<uint32_t>(body.size()) + 6) + body);
-  return Out(vm,
-             "exec 3<>/dev/tpm0; dd if=/run/command bs=4096 count=1 2>/dev/null >&3 && dd bs=4096 count=1 2>/dev/null "
-             "<&3 | xxd -p -c 200");
-}
-
-SCENARIO_FOR(kPlatformTpm, "what a guest keeps in its TPM 2.0 outlasts a power cut, and no other guest has it") {
-  using namespace std::string_literals;  // NOLINT(google-build-using-namespace)
-  constexpr uint32_t kOwner = 0x40000001;
-  constexpr uint32_t kPlace = 0x01500000;
-  MachineSpec spec{.image = kGeneric, .tpm = Tpm{}};
-  Vm& vm = Boot(spec);
-  vm.WaitForFile("/dev/tpm0", Scaled(kSoon));
-  EXPECT_THAT(vm.Exec("cat /sys/class/tpm/tpm0/tpm_version_major"), Prints("2\n"));
-  auto read = [&](Vm& of) { return AskTpm(of, 0x14e, {kOwner, kPlace}, "\0\x04\0\0"s); };
-  EXPECT_THAT(read(vm), Not(HasSubstr("626c7565")));
-  // Four bytes that the owner reads and writes.
-  AskTpm(vm, 0x12a, {kOwner}, "\0\0\0\x0e\x01\x50\0\0\0\x0b\0\x02\0\x02\0\0\0\x04"s);
-  AskTpm(vm, 0x137, {kOwner, kPlace},
-         "\0\x04"
-         "blue\0\0"s);
-  EXPECT_THAT(read(vm), HasSubstr("626c7565")) << "\"blue\"";
-  vm.Kill();
-  vm.Boot();
-  EXPECT_THAT(read(vm), HasSubstr("626c7565"));
-  EXPECT_THAT(read(Boot(spec)), Not(HasSubstr("626c7565")));
-}
-
-REFUSAL_FOR(kPlatformTpm, "a guest without one has none") {
-  Vm& vm = Boot({.machine = MachineKind::kPc});
-  EXPECT_FALSE(vm.Stat("/sys/class/tpm/tpm0"));
 }
 
 SCENARIO_FOR(kPlatformWatchdog, "a guest that feeds its watchdog no more is reset") {

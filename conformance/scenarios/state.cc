@@ -2,6 +2,7 @@
 #include <mayfly/agent.h>
 
 #include <future>
+#include <regex>
 
 #include "conformance/scenario.h"
 
@@ -74,11 +75,21 @@ REFUSAL_FOR(kStateRestore, "what was never saved is refused, and the guest goes 
   EXPECT_THAT(vm.Exec("true"), Succeeds());
 }
 
-// Moves a guest by this address, and finds in the other process what it had, and its process going on.
+// An open TCP connection of the guest: what is written to /run/to arrives in /run/arrived. Neither side says anything
+// else, nor that it has said all.
+constexpr const char* kConnection =
+    "ip link set lo up; mkfifo /run/to /run/back; (exec 3<>/run/back; nc -l -p 7000 <&3 > /run/arrived) 2>/dev/null & "
+    "(exec 3<>/run/to; until nc 127.0.0.1 7000 <&3; do usleep 50000; done) >/dev/null 2>&1 &";
+
+// Moves a guest by this address, and finds in the other process what it had: its processes go on, its connection is
+// still open, and it is told how long it stood still.
 void Move(Vm& source, Vm& destination, const std::string& url) {
   Out(source, "echo blue > /run/unsynced");
   Out(source, kCountFile);
+  Out(source, kConnection);
   source.WaitForFile("/run/n", Scaled(kSoon));
+  Out(source, "echo before > /run/to");
+  source.WaitUntilSucceeds("grep -q before /run/arrived", Scaled(kSoon));
   std::string boot_id = Out(source, "cat /proc/sys/kernel/random/boot_id");
   int64_t before = Number(source, "cat /run/n");
 
@@ -97,12 +108,17 @@ void Move(Vm& source, Vm& destination, const std::string& url) {
   received.get();
 
   EXPECT_EQ(AwaitState(source, MachineState::kStopped).reason.substr(0, 5), "moved");
+  auto moved =
+      source.machine().timeline().WaitFor([](const Event& e) { return e.name == "moved"; }, Deadline::After(0s));
+  EXPECT_TRUE(moved && std::regex_search(moved->detail, std::regex("stood still for [0-9]+ ms"))) << "for how long?";
   Agent agent(receiver.ConnectAgent(), receiver.timeline(), {.name = destination.name(), .transcript = {}});
   agent.WaitForHello(Deadline::After(Scaled(kSoon)));
   auto there = [&](const char* command) { return agent.Exec(command).OrThrow().out; };
   EXPECT_EQ(there("cat /proc/sys/kernel/random/boot_id"), boot_id);
   EXPECT_EQ(there("cat /run/unsynced"), "blue\n");
   EXPECT_THAT([&] { return std::stoll(there("cat /run/n")); }, Eventually(testing::Gt(before), Scaled(kSoon)));
+  there("echo after > /run/to");
+  EXPECT_THAT([&] { return there("cat /run/arrived"); }, Eventually(testing::Eq("before\nafter\n"), Scaled(kSoon)));
 }
 
 SCENARIO_FOR(kStateMigration, "a running guest moves to another VMM process with its processes") {

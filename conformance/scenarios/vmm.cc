@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <future>
 
 #include "conformance/scenario.h"
 
@@ -40,12 +41,28 @@ SCENARIO_FOR(kVmmShutdown, "the VMM ends with its machine and not by a failure")
   EXPECT_EQ(kill(pid, 0), -1) << "the process is still there";
 }
 
-SCENARIO_FOR(kVmmApiMode, "the machine is driven through the VMM's control socket") {
-  Vm& vm = Boot();
+SCENARIO_FOR(kVmmApiMode, "one process does all that it is told on its control socket, and the guest shows it") {
+  Vm& vm = Boot({.disks = {{.id = "data", .size = 16_MiB}}});
+  pid_t pid = vm.machine().Info().pid;
+  std::string boot_id = Out(vm, "cat /proc/sys/kernel/random/boot_id");
   vm.machine().Pause();
   EXPECT_TRUE(vm.status().paused);
+  auto answer = std::async(std::launch::async, [&] { return Out(vm, "cat /sys/block/vda/size"); });
+  EXPECT_EQ(answer.wait_for(1s), std::future_status::timeout) << "a paused guest answered";
   vm.machine().Resume();
-  EXPECT_THAT(vm.Exec("true"), Succeeds());
+  EXPECT_EQ(answer.get(), "32768\n");
+  vm.machine().ResizeDisk("data", 32_MiB);
+  EXPECT_THAT([&] { return Number(vm, "cat /sys/block/vda/size"); }, Eventually(testing::Eq(65536), Scaled(kSoon)));
+  vm.Reset();
+  EXPECT_THAT(vm.Exec("cat /proc/sys/kernel/random/boot_id"), Prints(Not(boot_id)));
+  EXPECT_EQ(vm.machine().Info().pid, pid);
+}
+
+REFUSAL_FOR(kVmmApiMode, "what the VMM refuses changes nothing and is told as an error") {
+  Vm& vm = Boot({.disks = {{.id = "data", .size = 16_MiB}}});
+  EXPECT_THROW(vm.machine().ResizeDisk("data", 8_MiB), Error);
+  EXPECT_THAT(vm.Exec("cat /sys/block/vda/size"), Prints("32768\n"));
+  EXPECT_EQ(vm.status().state, MachineState::kReady);
 }
 
 SCENARIO_FOR(kVmmCliMode, "the command line alone starts the VMM") {

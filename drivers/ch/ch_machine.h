@@ -67,11 +67,13 @@ class ChMachine final : public Machine {
   void AddDisk(const Disk& disk) override;
   void ResizeDisk(const std::string& id, Bytes size) override;
   void AddNic(const Nic& nic) override;
+  TapEnd HostEndOf(const std::string& nic) const override;
   void AddShare(const Share& share) override;
   void AddPmem(const Pmem& pmem) override;
   void AddPassthrough(const Passthrough& device) override;
   void RemoveDevice(const std::string& id) override;
   internal::UniqueFd ConnectVsock(uint32_t port) override;
+  internal::UniqueFd ListenVsock(uint32_t port) override;
   void Snapshot(const std::filesystem::path& directory) override;
   void PrepareRestore(const std::filesystem::path& directory) override;
   void Restore(const std::filesystem::path& directory) override;

@@ -4,6 +4,7 @@
 #include <mayfly/errors.h>
 #include <mayfly/internal/spec_devices.h>
 #include <mayfly/internal/unix_address.h>
+#include <mayfly/internal/unix_listener.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -210,6 +211,12 @@ void ChMachine::AddPassthrough(const Passthrough& device) {
   added_.insert(device.id);
 }
 
+TapEnd ChMachine::HostEndOf(const std::string& nic) const {
+  auto found = std::find_if(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& each) { return each.id == nic; });
+  if (found != spec_.nics.end()) return {.device = TapOf(*found)};
+  throw BadSpec({.summary = fmt::format("'{}' has no NIC \"{}\"", name(), nic)});
+}
+
 void ChMachine::RemoveDevice(const std::string& id) {
   if (added_.count(id) == 0) {
     throw BadSpec({.summary = fmt::format("'{}': no device \"{}\" was added while it ran; only those can be removed",
@@ -251,6 +258,10 @@ internal::UniqueFd ChMachine::ConnectVsock(uint32_t port) {
   timeval forever{};
   setsockopt(stream.get(), SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof forever);
   return stream;
+}
+
+internal::UniqueFd ChMachine::ListenVsock(uint32_t port) {
+  return internal::ListenOn(sandbox_.Path(fmt::format("{}_{}", kVsockFile, port)), /*waiting=*/16);
 }
 
 std::map<std::string, std::map<std::string, uint64_t>> ChMachine::Counters() {

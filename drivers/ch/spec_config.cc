@@ -79,6 +79,7 @@ void RequirePossible(const MachineSpec& spec) {
     refuse("accelerator: \"software\": Cloud Hypervisor runs on KVM only; `mayfly host` gives it one anywhere");
   }
   if (spec.machine == MachineKind::kMicro) refuse("machine: \"micro\": Cloud Hypervisor has one kind of machine, pc");
+  if (spec.iommu) refuse("iommu: true: the driver gives Cloud Hypervisor's machines no IOMMU");
   if (!spec.rng) refuse("rng: false: a machine of Cloud Hypervisor always has virtio-rng");
   if (spec.topology.threads > 2) refuse("topology.threads: at most two threads a core");
   for (const Nic& nic : spec.nics) {
@@ -117,8 +118,15 @@ DiskConfig ConfigOf(const PreparedDisk& disk) {
   return config;
 }
 
+std::string TapOf(const Nic& nic) {
+  if (!nic.source.empty()) return nic.source;
+  std::string name = "mf" + nic.mac;
+  std::erase(name, ':');
+  return name;
+}
+
 NetConfig ConfigOf(const Nic& nic) {
-  NetConfig config{.pci = {.id = nic.id}, .tap = nic.source, .mac = nic.mac};
+  NetConfig config{.pci = {.id = nic.id}, .tap = TapOf(nic), .mac = nic.mac};
   if (nic.mtu > 0) config.mtu = static_cast<uint16_t>(nic.mtu);
   return config;
 }

@@ -20,6 +20,8 @@ inline constexpr const char* kVsockFile = "vsock.sock";
 inline constexpr const char* kSerialSocket = "serial.sock";
 
 DiskConfig ConfigOf(const internal::PreparedDisk& disk);
+// The TAP device of a NIC: the spec's, else one that Cloud Hypervisor makes under a name that follows from the MAC.
+std::string TapOf(const Nic& nic);
 // A NIC of kind tap, with a MAC.
 NetConfig ConfigOf(const Nic& nic);
 

@@ -140,6 +140,9 @@ AcceleratorChoice ChooseAccelerator(Accelerator wanted, const QemuProgram& qemu,
 KvmState KnownKvmState(const QemuProgram& qemu) {
   KvmState state = DeviceState();
   if (state.verdict == KvmState::Verdict::kUnusable) return state;
+  if (Override variable = AcceleratorVariable(); variable.given && variable.kvm) {
+    return {KvmState::Verdict::kUsable, "/dev/kvm opens, and MAYFLY_ACCEL=kvm says that guests boot with it", ""};
+  }
   auto latest = HostFacts().Get(LatestKey(qemu));
   if (!latest)
     return {KvmState::Verdict::kUntried, "/dev/kvm opens; the first VM will try whether a guest boots with it", ""};

@@ -32,10 +32,7 @@ constexpr auto kRows = std::to_array<DriverCapability>({
     {kMemoryHotplug, kYes, "DIMMs of 128 MiB and more; a PC only"},
     {kMemoryHugepages, kYes, "memory-backend-memfd with hugetlb"},
     {kMemoryZones, kYes, "-numa"},
-    {kMemoryZoneResize, kNotWired, kNotYet,
-     [](const MachineSpec& s) {
-       return std::any_of(s.zones.begin(), s.zones.end(), [](const MemoryZone& z) { return z.max_size > z.size; });
-     }},
+    {kMemoryZoneResize, kYes, "a virtio-mem device in the zone's node"},
     {kStorageRootDisk, kYes, "virtio-blk"},
     {kStorageSeedIso, kYes, "an ISO9660 image labelled CIDATA on virtio-blk"},
     {kStorageDataDisk, kYes, "virtio-blk"},
@@ -46,16 +43,16 @@ constexpr auto kRows = std::to_array<DriverCapability>({
     {kStorageRateLimit, kYes, "a throttle group for each limited disk"},
     {kStoragePmem, kYes, "virtio-pmem on a file; a PC only"},
     {kNetworkNat, kYes, "-netdev user; the guest reaches the host's loopback as 10.0.2.2"},
-    {kNetworkTap, kNotWired, kNotYet, HasNic<NicKind::kTap>},
+    {kNetworkTap, kYes, "-netdev tap,fd=; a new device is in a user and a network namespace of its own"},
     {kNetworkSocketpair, kYes, "-netdev dgram on unix sockets"},
     {kNetworkMac, kYes, "mac of virtio-net"},
     {kNetworkHotplug, kYes, "netdev_add and device_add into a PCI Express slot; a PC only"},
     {kNetworkBridged, kNotWired, kNotYet, HasNic<NicKind::kBridged>},
     {kNetworkVhostUser, kNotWired, kNotYet, HasNic<NicKind::kVhostUser>},
-    {kNetworkAttachmentSwap, kNotWired, kNotYet},
+    {kNetworkAttachmentSwap, kYes, "each NIC is at a hub of its own, whose other port is exchanged"},
     {kShareVirtiofs, kYes, "vhost-user-fs and a virtiofsd for each share"},
     {kShareReadOnly, kYes, "virtiofsd --readonly, or a read-only bind mount under the virtiofsd of QEMU"},
-    {kShareHotplug, kNotWired, kNotYet},
+    {kShareHotplug, kYes, "vhost-user-fs by device_add into a PCI Express slot; a PC only"},
     {kSerialFile, kYes, "console.log in the VM's directory"},
     {kSerialReadiness, kYes, "the console log is followed as it is written"},
     {kSerialPty, kYes, "-chardev pty; its path is in the event 'serial'"},
@@ -66,12 +63,13 @@ constexpr auto kRows = std::to_array<DriverCapability>({
     {kStateRestore, kYes, "-incoming; the memory of a template is mapped privately"},
     {kStateMigration, kYes, "migrate and migrate-incoming; without private disks and shares"},
     {kStateCounters, kYes, "query-blockstats"},
-    {kPassthroughVfio, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVfio>},
-    {kPassthroughVdpa, kNotWired, kNotYet, HasPassthrough<PassthroughKind::kVdpa>},
+    {kPassthroughVfio, kYes, "vfio-pci; a PC only"},
+    {kPassthroughVdpa, kNotWired, "QEMU 7.2 has vhost-vdpa for network devices only, and Debian's kernels make none",
+     HasPassthrough<PassthroughKind::kVdpa>},
     {kPassthroughVfioUser, kNever, "stock QEMU 7.2 is no vfio-user client", HasPassthrough<PassthroughKind::kVfioUser>},
-    {kPassthroughHotplug, kNotWired, kNotYet},
-    {kIntervmVsock, kNotWired, kNotYet, [](const MachineSpec& s) { return s.vsock.has_value(); }},
-    {kIntervmVsockHotplug, kNotWired, kNotYet},
+    {kPassthroughHotplug, kYes, "vfio-pci by device_add into a PCI Express slot; a PC only"},
+    {kIntervmVsock, kYes, "vhost-vsock, with an address that is free on the host"},
+    {kIntervmVsockHotplug, kYes, "vhost-vsock by device_add into a PCI Express slot; a PC only"},
     {kIntervmL2Switch, kNotWired, "mayfly has no switch yet for NICs of kind socket to meet in"},
     {kPlatformRosetta, kNever, "Rosetta exists on Apple silicon only", [](const MachineSpec& s) { return s.rosetta; }},
     {kPlatformMacosGuest, kNever, "macOS runs as a guest of Apple's hosts only"},
@@ -101,10 +99,31 @@ const DriverCapability& QemuCapabilityOf(Capability capability) { return kRows.a
 
 std::string WhyQemuCannotSave(const MachineSpec& spec) {
   if (std::string why = WhyDevicesAreNotCopied(spec); !why.empty()) return why;
+  for (const Nic& nic : spec.nics) {
+    if (nic.kind == NicKind::kTap && !nic.source.empty()) {
+      return fmt::format("nic '{}': {} is a TAP device for one VM at a time", nic.id, nic.source);
+    }
+  }
+  if (spec.vsock) return "vsock: the host's kernel knows it by an address that no two guests can have";
+  if (!spec.passthrough.empty()) {
+    return fmt::format("passthrough '{}': the device is this machine's alone", spec.passthrough[0].id);
+  }
   if (spec.tpm) return "tpm: what it keeps is known to its swtpm only";
   if (spec.hugepages) return "hugepages: memory in them is not saved as copies share it";
   for (const MemoryZone& zone : spec.zones) {
     if (zone.hugepages) return fmt::format("zone '{}': hugepages are not saved as copies share them", zone.id);
+  }
+  return {};
+}
+
+// QEMU 7.2 gives a page back by a hole in the memory's file, though it is mapped privately.
+std::string WhyQemuCannotCopy(const MachineSpec& spec) {
+  std::string why = WhyQemuCannotSave(spec);
+  if (!why.empty()) return why;
+  if (spec.balloon) return "balloon: what it takes from a copy would be taken from the memory that copies share";
+  for (const MemoryZone& zone : spec.zones) {
+    if (zone.max_size == Bytes() || zone.max_size == zone.size) continue;
+    return fmt::format("zone '{}': what a copy gives back would be taken from the memory that copies share", zone.id);
   }
   return {};
 }

@@ -12,6 +12,7 @@
 namespace mayfly::internal {
 namespace {
 
+using nlohmann::json;
 using Arguments = std::vector<std::string>;
 
 // Where devices in the address space may begin, at most.
@@ -67,9 +68,9 @@ void AddProcessor(Arguments& arguments, const CommandLineInput& in) {
   Add(arguments, "-smp", smp);
 }
 
-std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std::optional<uint32_t> host_node,
-                          const MemoryPlace& place, bool served) {
-  nlohmann::json object = {{"qom-type", "memory-backend-ram"}, {"id", id}, {"size", size.count()}};
+json MemoryBackend(const std::string& id, Bytes size, bool hugepages, std::optional<uint32_t> host_node,
+                   const MemoryPlace& place, bool served) {
+  json object = {{"qom-type", "memory-backend-ram"}, {"id", id}, {"size", size.count()}};
   if (hugepages) {
     object["qom-type"] = "memory-backend-memfd";
     object["hugetlb"] = true;
@@ -80,27 +81,32 @@ std::string MemoryBackend(const std::string& id, Bytes size, bool hugepages, std
   } else if (served) {
     object["qom-type"] = "memory-backend-memfd";
   }
-  if (served) object["share"] = true;
+  if (served && place.kind == MemoryKind::kAnonymous) object["share"] = true;
   if (host_node) {
     object["host-nodes"] = {*host_node};
     object["policy"] = "bind";
   }
-  return object.dump();
+  return object;
 }
 
 // Room for what is added to the guest's memory, and for devices that lie in its address space.
 Bytes MostMemory(const CommandLineInput& in) {
   Bytes most = std::max(in.spec.memory, in.spec.max_memory);
   for (Bytes size : in.pmem_sizes) most = most + size + kMemoryAlignment;
+  for (const MemoryZone& zone : in.spec.zones) {
+    if (CanGrow(zone)) most = most + (zone.max_size - zone.size) + kMemoryAlignment;
+  }
   return most;
 }
 
 void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
   const MachineSpec& spec = in.spec;
-  const bool served = !spec.shares.empty();  // virtiofsd reads and writes the guest's memory
+  const bool served = IsMemoryServed(spec, in.machine);
   std::string machine = fmt::format("{},{}", in.machine.name, in.machine.options);
+  if (spec.iommu && in.kvm) machine += ",kernel-irqchip=split";
   if (spec.zones.empty()) {
-    Add(arguments, "-object", MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt, in.memory, served));
+    Add(arguments, "-object",
+        MemoryBackend("ram", spec.memory, spec.hugepages, std::nullopt, in.memory, served).dump());
     machine += ",memory-backend=ram";
   }
   if (!in.firmware.code.empty()) machine += ",pflash0=firmware";
@@ -114,7 +120,7 @@ void AddMachineAndMemory(Arguments& arguments, const CommandLineInput& in) {
   for (size_t node = 0; node < spec.zones.size(); ++node) {
     const MemoryZone& zone = spec.zones[node];
     Add(arguments, "-object",
-        MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node, in.memory, served));
+        MemoryBackend("zone-" + zone.id, zone.size, zone.hugepages, zone.host_node, in.memory, served).dump());
     std::string numa = fmt::format("node,nodeid={},memdev=zone-{}", node, zone.id);
     for (uint32_t cpu : zone.cpus) numa += fmt::format(",cpus={}", cpu);
     Add(arguments, "-numa", numa);
@@ -148,13 +154,17 @@ void AddChannels(Arguments& arguments, const CommandLineInput& in) {
 void AddFirmware(Arguments& arguments, const CommandLineInput& in) {
   auto add = [&](const char* name, const std::filesystem::path& file, bool readonly) {
     if (file.empty()) return;
-    nlohmann::json node = {
-        {"driver", "file"}, {"node-name", name}, {"filename", file.string()}, {"read-only", readonly}};
+    json node = {{"driver", "file"}, {"node-name", name}, {"filename", file.string()}, {"read-only", readonly}};
     Add(arguments, "-blockdev", node.dump());
   };
   add("firmware", in.firmware.code, true);
   add("variables", in.firmware.variables, false);
   if (!in.firmware.code.empty()) Add(arguments, "-boot", "menu=off");
+}
+
+// Before the devices that are behind it.
+void AddIommu(Arguments& arguments, const CommandLineInput& in) {
+  if (in.spec.iommu) Add(arguments, "-device", "intel-iommu,intremap=on");
 }
 
 void AddUsb(Arguments& arguments, const CommandLineInput& in) {
@@ -165,40 +175,63 @@ void AddDisks(Arguments& arguments, const CommandLineInput& in) {
   for (const PreparedDisk& disk : in.disks) {
     if (NeedsThrottle(disk.disk)) Add(arguments, "-object", ThrottleGroup(disk.disk.id, disk.disk.limit).dump());
     Add(arguments, "-blockdev", BlockNode(disk).dump());
-    Add(arguments, "-device", DiskDeviceOptions(disk, in.machine).dump());
+    json device = DiskDeviceOptions(disk, in.machine);
+    if (in.spec.iommu && !disk.disk.usb) {
+      device["iommu_platform"] = true;
+      device["disable-legacy"] = "on";
+    }
+    Add(arguments, "-device", device.dump());
   }
 }
 
 void AddNics(Arguments& arguments, const CommandLineInput& in) {
-  for (const Nic& nic : in.spec.nics) {
-    if (nlohmann::json backend = NetworkBackend(nic, in.directory); !backend.is_null()) {
-      Add(arguments, "-netdev", backend.dump());
-    }
+  for (size_t i = 0; i < in.spec.nics.size(); ++i) {
+    const Nic& nic = in.spec.nics[i];
+    const NicPlace place{.hub = i, .wire = i};
+    std::string tap;
+    if (in.wiring == Wiring::kDescriptors) tap = std::to_string(kTapDescriptors + static_cast<int>(i));
+    Add(arguments, "-netdev", NicPortOptions(nic, place).dump());
+    for (const json& end : WireOptions(nic, place, in.directory, tap)) Add(arguments, "-netdev", end.dump());
     Add(arguments, "-device", NicDeviceOptions(nic, in.machine).dump());
   }
 }
 
-// virtiofsd speaks virtio 1 only, and microvm's transports begin with what was before it.
+// Memory that is not there yet is not reserved on the host either.
+void AddZoneRooms(Arguments& arguments, const CommandLineInput& in) {
+  for (size_t node = 0; node < in.spec.zones.size(); ++node) {
+    const MemoryZone& zone = in.spec.zones[node];
+    if (!CanGrow(zone)) continue;
+    json room = MemoryBackend(ZoneRoom(zone.id), zone.max_size - zone.size, zone.hugepages, zone.host_node, in.memory,
+                              IsMemoryServed(in.spec, in.machine));
+    room["reserve"] = false;
+    Add(arguments, "-object", room.dump());
+    Add(arguments, "-device", ZoneDeviceOptions(zone, node).dump());
+  }
+}
+
+// virtiofsd and vhost_vsock speak virtio 1 only, and microvm's transports begin with what was before it.
+void AddTransports(Arguments& arguments, const CommandLineInput& in) {
+  if (!in.spec.shares.empty() || in.spec.vsock) Add(arguments, "-global", "virtio-mmio.force-legacy=off");
+}
+
 void AddShares(Arguments& arguments, const CommandLineInput& in) {
-  if (!in.spec.shares.empty()) Add(arguments, "-global", "virtio-mmio.force-legacy=off");
   for (size_t i = 0; i < in.spec.shares.size(); ++i) {
     std::string path = Escaped(ShareSocket(in.directory, i).string());
-    Add(arguments, "-chardev", fmt::format("socket,id=share{},path={}", i, path));
-    Add(arguments, "-device",
-        fmt::format("vhost-user-fs-{},chardev=share{},tag={}", in.machine.bus, i, Escaped(in.spec.shares[i].tag)));
+    Add(arguments, "-chardev", fmt::format("socket,id={},path={}", ShareChannel(i), path));
+    Add(arguments, "-device", ShareDeviceOptions(in.spec.shares[i], i, in.machine).dump());
   }
 }
 
 void AddPmem(Arguments& arguments, const CommandLineInput& in) {
   for (size_t i = 0; i < in.spec.pmem.size(); ++i) {
     const Pmem& pmem = in.spec.pmem[i];
-    nlohmann::json memory = {{"qom-type", "memory-backend-file"},
-                             {"id", "memory-" + pmem.id},
-                             {"size", in.pmem_sizes.at(i).count()},
-                             {"mem-path", pmem.path},
-                             {"share", !pmem.discard_writes}};
+    json memory = {{"qom-type", "memory-backend-file"},
+                   {"id", "memory-" + pmem.id},
+                   {"size", in.pmem_sizes.at(i).count()},
+                   {"mem-path", pmem.path},
+                   {"share", !pmem.discard_writes}};
     Add(arguments, "-object", memory.dump());
-    nlohmann::json device = {{"driver", "virtio-pmem-pci"}, {"id", "pmem-" + pmem.id}, {"memdev", "memory-" + pmem.id}};
+    json device = {{"driver", "virtio-pmem-pci"}, {"id", "pmem-" + pmem.id}, {"memdev", "memory-" + pmem.id}};
     Add(arguments, "-device", device.dump());
   }
 }
@@ -228,6 +261,11 @@ void AddSmallDevices(Arguments& arguments, const CommandLineInput& in) {
         fmt::format("virtio-balloon-{},id=balloon,deflate-on-oom={},free-page-reporting={}", in.machine.bus,
                     spec.balloon->deflate_on_oom ? "on" : "off", spec.balloon->free_page_reporting ? "on" : "off"));
   }
+  if (spec.vsock) {
+    std::string vhost = in.wiring == Wiring::kDescriptors ? std::to_string(kVsockDescriptor) : "";
+    Add(arguments, "-device", VsockDeviceOptions(in.vsock_cid, vhost, in.machine).dump());
+  }
+  for (const Passthrough& device : spec.passthrough) Add(arguments, "-device", PassthroughDeviceOptions(device).dump());
   if (spec.pvpanic) Add(arguments, "-device", "pvpanic");
   if (spec.watchdog) Add(arguments, "-device", "i6300esb,id=watchdog");
   if (spec.generation_id) Add(arguments, "-device", "vmgenid,guid=auto,id=generation");
@@ -252,7 +290,9 @@ std::string KernelCommandLine(const CommandLineInput& in) {
   if (!in.machine.kernel_words.empty()) words.emplace_back(in.machine.kernel_words);
   // In software emulation the guest's TSC is the host's. microvm has no clock to measure it against.
   if (!in.kvm && in.tsc_khz > 0) words.push_back(fmt::format("tsc_early_khz={}", in.tsc_khz));
-  if (in.spec.max_memory > in.spec.memory) words.emplace_back("memhp_default_state=online_movable");
+  if (in.spec.iommu) words.emplace_back("intel_iommu=on");
+  bool grows = std::any_of(in.spec.zones.begin(), in.spec.zones.end(), CanGrow);
+  if (grows || in.spec.max_memory > in.spec.memory) words.emplace_back("memhp_default_state=online_movable");
   // Read by kernels since 5.19; an init that has a name of its own overrides it. Before the spec's own words: a
   // hostname there wins, and what follows "--" belongs to init alone.
   words.push_back("hostname=" + in.spec.name);
@@ -275,10 +315,15 @@ void AddKernel(Arguments& arguments, const CommandLineInput& in) {
 
 }  // namespace
 
+bool IsMemoryServed(const MachineSpec& spec, const MachineType& machine) {
+  return !spec.shares.empty() || machine.hotplug_slots > 0;
+}
+
 std::vector<std::string> QemuCommandLine(const CommandLineInput& input) {
   Arguments arguments = {input.program};
-  for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddFirmware, AddChannels, AddUsb, AddDisks, AddPmem,
-                    AddNics, AddShares, AddSmallDevices, AddSmallPcDevices, AddHotplugSlots, AddRestore, AddKernel}) {
+  for (auto* add : {AddBasics, AddProcessor, AddMachineAndMemory, AddFirmware, AddIommu, AddChannels, AddUsb, AddDisks,
+                    AddPmem, AddZoneRooms, AddNics, AddTransports, AddShares, AddSmallDevices, AddSmallPcDevices,
+                    AddHotplugSlots, AddRestore, AddKernel}) {
     add(arguments, input);
   }
   arguments.insert(arguments.end(), input.extra.begin(), input.extra.end());

@@ -29,6 +29,11 @@ enum class Wiring { kDescriptors, kPaths };
 inline constexpr int kQmpDescriptor = 3;
 inline constexpr int kAgentDescriptor = 4;
 inline constexpr int kStateDescriptor = 5;
+inline constexpr int kVsockDescriptor = 6;  // of /dev/vhost-vsock
+inline constexpr int kTapDescriptors = 7;   // and up: that of each NIC of kind kTap, by the NIC's place in the spec
+
+// Whether processes beside QEMU have to reach the guest's memory: those of its shares, and of shares that are added.
+bool IsMemoryServed(const MachineSpec& spec, const MachineType& machine);
 
 // Where the guest's memory is. Anonymous memory of the process, or files of a directory, one for each backend; then
 // writes reach the files (kShared) or stay in the process (kPrivate).
@@ -47,6 +52,7 @@ struct CommandLineInput {
   std::vector<PreparedDisk> disks{};  // in the order in which the guest shall find them
   std::vector<Bytes> pmem_sizes{};    // of the files of spec.pmem
   Firmware firmware{};
+  uint32_t vsock_cid = 0;
   std::filesystem::path directory{};  // of the VM: console.log and sockets are there
   Wiring wiring = Wiring::kDescriptors;
   MemoryPlace memory{};

@@ -49,7 +49,8 @@ TEST(QemuCommandLine, ASharedDirectoryIsServedFromSharedMemoryByVirtioOne) {
   spec.shares = {{.tag = "src", .path = "/src"}, {.tag = "data", .path = "/data", .readonly = true}};
   std::vector<std::string> line = LineOf(spec);
   EXPECT_THAT(ValuesOf(line, "-chardev"), Contains("socket,id=share1,path=/run/vm,,1/share1.sock"));
-  EXPECT_THAT(ValuesOf(line, "-device"), Contains("vhost-user-fs-device,chardev=share1,tag=data"));
+  EXPECT_THAT(ValuesOf(line, "-device"),
+              Contains(R"({"chardev":"share1","driver":"vhost-user-fs-device","id":"fs-1","tag":"data"})"));
   EXPECT_THAT(ValuesOf(line, "-global"), Contains("virtio-mmio.force-legacy=off"));
   EXPECT_THAT(ValuesOf(line, "-object"),
               Contains(R"({"id":"ram","qom-type":"memory-backend-memfd","share":true,"size":268435456})"));
@@ -197,15 +198,79 @@ TEST(QemuCommandLine, ConnectsNicsByKind) {
                {.id = "c", .kind = NicKind::kNone, .mac = "02:00:00:00:00:03"}};
   auto line = LineOf(spec);
   auto netdevs = ValuesOf(line, "-netdev");
-  ASSERT_EQ(netdevs.size(), 2U);
-  EXPECT_EQ(netdevs[0], R"({"id":"net-a","type":"user"})");
-  auto socket = nlohmann::json::parse(netdevs[1]);
+  ASSERT_EQ(netdevs.size(), 7U);
+  EXPECT_EQ(netdevs[0], R"({"hubid":0,"id":"net-a","type":"hubport"})");
+  EXPECT_EQ(netdevs[1], R"({"id":"wire-0","type":"user"})");
+  EXPECT_EQ(netdevs[2], R"({"hubid":0,"id":"port-0","netdev":"wire-0","type":"hubport"})");
+  EXPECT_EQ(netdevs[6], R"({"hubid":2,"id":"net-c","type":"hubport"})") << "and nothing at the other end";
+  auto socket = nlohmann::json::parse(netdevs[4]);
   EXPECT_EQ(socket["remote"]["path"], "/sw.sock");
   EXPECT_EQ(socket["local"]["path"], "/run/vm,1/nic-b.sock");
   auto devices = ValuesOf(line, "-device");
   EXPECT_EQ(devices.at(2), R"({"driver":"virtio-net-device","id":"nic-a","mac":"02:00:00:00:00:01","netdev":"net-a"})");
   EXPECT_EQ(nlohmann::json::parse(devices.at(3))["host_mtu"], 9000);
-  EXPECT_FALSE(nlohmann::json::parse(devices.at(4)).contains("netdev"));
+}
+
+TEST(QemuCommandLine, TakesATapDeviceByItsDescriptorOrForPeopleByItsName) {
+  MachineSpec spec = Minimal();
+  spec.nics = {{.id = "a", .kind = NicKind::kNone, .mac = "02:00:00:00:00:01"},
+               {.id = "new", .kind = NicKind::kTap, .mac = "02:00:00:00:00:02"},
+               {.id = "old", .kind = NicKind::kTap, .mac = "02:00:00:00:00:03", .source = "tap3"}};
+  auto netdevs = ValuesOf(LineOf(spec), "-netdev");
+  EXPECT_THAT(netdevs, Contains(R"({"fd":"7","id":"wire-1","type":"tap"})"));
+  EXPECT_THAT(netdevs, Contains(R"({"fd":"8","id":"wire-2","type":"tap"})"));
+  netdevs = ValuesOf(LineOf(spec, {}, Wiring::kPaths), "-netdev");
+  EXPECT_THAT(netdevs, Contains(R"({"downscript":"no","id":"wire-1","script":"no","type":"tap"})"));
+  EXPECT_THAT(netdevs, Contains(R"({"downscript":"no","id":"wire-2","ifname":"tap3","script":"no","type":"tap"})"));
+}
+
+TEST(QemuCommandLine, GivesAZoneThatGrowsRoomInItsNode) {
+  MachineSpec spec = Minimal();
+  spec.zones = {{.id = "fixed", .size = 128_MiB, .cpus = {0}}, {.id = "grows", .size = 128_MiB, .max_size = 384_MiB}};
+  auto line = LineOf(spec);
+  EXPECT_THAT(
+      ValuesOf(line, "-object"),
+      Contains(
+          R"({"id":"room-grows","qom-type":"memory-backend-memfd","reserve":false,"share":true,"size":268435456})"));
+  EXPECT_THAT(ValuesOf(line, "-device"),
+              Contains(R"({"driver":"virtio-mem-pci","id":"zone-grows","memdev":"room-grows","node":1})"));
+  EXPECT_EQ(ValuesOf(line, "-m").at(0), "size=262144k,slots=16,maxmem=1572864k") << "with a gap for its alignment";
+  EXPECT_THAT(ValuesOf(line, "-append").at(0), HasSubstr(" memhp_default_state=online_movable"));
+}
+
+TEST(QemuCommandLine, PutsTheDisksBehindTheIommu) {
+  MachineSpec spec = Minimal();
+  spec.iommu = true;
+  auto line = LineOf(spec, {{.disk = {.id = "spare"}, .path = "/s.raw"}});
+  auto devices = ValuesOf(line, "-device");
+  EXPECT_EQ(devices.at(0), "intel-iommu,intremap=on") << "before what is behind it";
+  EXPECT_THAT(devices,
+              Contains(testing::AllOf(HasSubstr("\"serial\":\"spare\""), HasSubstr("\"iommu_platform\":true"))));
+  EXPECT_THAT(ValuesOf(line, "-append").at(0), HasSubstr(" intel_iommu=on"));
+  EXPECT_THAT(ValuesOf(line, "-M").at(0), StartsWith("q35,"));
+}
+
+TEST(QemuCommandLine, HandsAHostDeviceOnByItsAddressOrPathAndConnectsAVsock) {
+  MachineSpec spec = Minimal();
+  spec.passthrough = {{.id = "a", .path = "0000:00:05.0"}, {.id = "b", .path = "/sys/bus/mdev/devices/x"}};
+  spec.vsock = Vsock{};
+  auto line = QemuCommandLine(
+      {.program = "qemu", .spec = spec, .machine = *ChooseMachine(spec).type, .vsock_cid = 4242, .directory = "/d"});
+  auto devices = ValuesOf(line, "-device");
+  EXPECT_THAT(devices, Contains(R"({"driver":"vfio-pci","host":"0000:00:05.0","id":"host-a"})"));
+  EXPECT_THAT(devices, Contains(R"({"driver":"vfio-pci","id":"host-b","sysfsdev":"/sys/bus/mdev/devices/x"})"));
+  EXPECT_THAT(devices, Contains(R"({"driver":"vhost-vsock-pci","guest-cid":4242,"id":"vsock","vhostfd":"6"})"));
+}
+
+TEST(QemuCommandLine, SharesTheMemoryOfAMachineThatSharesCanBeAddedToButNotThatOfACopy) {
+  MachineSpec spec = Minimal();
+  spec.machine = MachineKind::kPc;
+  CommandLineInput input{
+      .program = "qemu", .spec = spec, .machine = MachineTypeOf(MachineKind::kPc), .directory = "/d"};
+  EXPECT_THAT(ValuesOf(QemuCommandLine(input), "-object").at(0), HasSubstr(R"("share":true)"));
+  input.memory = {MemoryKind::kPrivate, "/template"};
+  EXPECT_THAT(ValuesOf(QemuCommandLine(input), "-object").at(0),
+              testing::AllOf(HasSubstr(R"("share":false)"), HasSubstr("memory-backend-file")));
 }
 
 TEST(QemuCommandLine, SplitsMemoryIntoZones) {
@@ -221,7 +286,7 @@ TEST(QemuCommandLine, SplitsMemoryIntoZones) {
   EXPECT_THAT(
       ValuesOf(line, "-object"),
       Contains(
-          R"({"host-nodes":[0],"id":"zone-far","policy":"bind","qom-type":"memory-backend-ram","size":134217728})"));
+          R"({"host-nodes":[0],"id":"zone-far","policy":"bind","qom-type":"memory-backend-memfd","share":true,"size":134217728})"));
 }
 
 TEST(QemuCommandLine, ArrangesProcessorsAsAskedFor) {

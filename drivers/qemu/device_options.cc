@@ -33,7 +33,13 @@ std::string DiskDevice(std::string_view id) { return fmt::format("disk-{}", id);
 std::string DiskNode(std::string_view id) { return fmt::format("image-{}", id); }
 std::string DiskThrottle(std::string_view id) { return fmt::format("limit-{}", id); }
 std::string NicDevice(std::string_view id) { return fmt::format("nic-{}", id); }
-std::string NicBackend(std::string_view id) { return fmt::format("net-{}", id); }
+std::string NicPort(std::string_view id) { return fmt::format("net-{}", id); }
+std::string WireBackend(size_t wire) { return fmt::format("wire-{}", wire); }
+std::string WirePort(size_t wire) { return fmt::format("port-{}", wire); }
+std::string ZoneRoom(std::string_view id) { return fmt::format("room-{}", id); }
+std::string ZoneDevice(std::string_view id) { return fmt::format("zone-{}", id); }
+std::string ShareChannel(size_t number) { return fmt::format("share{}", number); }
+std::string ShareDevice(size_t number) { return fmt::format("fs-{}", number); }
 std::string HotplugSlot(size_t index) { return fmt::format("slot-{}", index); }
 
 bool NeedsThrottle(const Disk& disk) { return disk.limit != RateLimit{}; }
@@ -82,23 +88,75 @@ json DiskDeviceOptions(const PreparedDisk& disk, const MachineType& machine) {
   return device;
 }
 
-json NetworkBackend(const Nic& nic, const std::filesystem::path& directory) {
-  std::string id = NicBackend(nic.id);
-  if (nic.kind == NicKind::kNat) return {{"type", "user"}, {"id", id}};
-  if (nic.kind == NicKind::kSocket) {
-    return {{"type", "dgram"},
-            {"id", id},
-            {"local", {{"type", "unix"}, {"path", (directory / fmt::format("nic-{}.sock", nic.id)).string()}}},
-            {"remote", {{"type", "unix"}, {"path", nic.source}}}};
+json NicPortOptions(const Nic& nic, const NicPlace& place) {
+  return {{"type", "hubport"}, {"id", NicPort(nic.id)}, {"hubid", place.hub}};
+}
+
+std::vector<json> WireOptions(const Nic& nic, const NicPlace& place, const std::filesystem::path& directory,
+                              const std::string& tap) {
+  json backend;
+  if (nic.kind == NicKind::kNat) {
+    backend = {{"type", "user"}};
+  } else if (nic.kind == NicKind::kSocket) {
+    backend = {{"type", "dgram"},
+               {"local", {{"type", "unix"}, {"path", (directory / fmt::format("nic-{}.sock", nic.id)).string()}}},
+               {"remote", {{"type", "unix"}, {"path", nic.source}}}};
+  } else if (nic.kind == NicKind::kTap) {
+    backend = {{"type", "tap"}};
+    if (!tap.empty()) {
+      backend["fd"] = tap;
+    } else {
+      backend["script"] = backend["downscript"] = "no";
+      if (!nic.source.empty()) backend["ifname"] = nic.source;
+    }
+  } else {
+    return {};  // kNone; the driver refuses the other kinds before
   }
-  return nullptr;  // kNone; the driver refuses the other kinds before
+  backend["id"] = WireBackend(place.wire);
+  json port = {
+      {"type", "hubport"}, {"id", WirePort(place.wire)}, {"hubid", place.hub}, {"netdev", WireBackend(place.wire)}};
+  return {std::move(backend), std::move(port)};
 }
 
 json NicDeviceOptions(const Nic& nic, const MachineType& machine) {
-  json device = {{"driver", fmt::format("virtio-net-{}", machine.bus)}, {"id", NicDevice(nic.id)}, {"mac", nic.mac}};
-  if (nic.kind != NicKind::kNone) device["netdev"] = NicBackend(nic.id);
+  json device = {{"driver", fmt::format("virtio-net-{}", machine.bus)},
+                 {"id", NicDevice(nic.id)},
+                 {"mac", nic.mac},
+                 {"netdev", NicPort(nic.id)}};
   if (nic.mtu > 0) device["host_mtu"] = nic.mtu;
   return device;
+}
+
+bool CanGrow(const MemoryZone& zone) { return zone.max_size > zone.size; }
+
+json ZoneDeviceOptions(const MemoryZone& zone, size_t node) {
+  return {{"driver", "virtio-mem-pci"}, {"id", ZoneDevice(zone.id)}, {"memdev", ZoneRoom(zone.id)}, {"node", node}};
+}
+
+json ShareChannelOptions(size_t number, const std::filesystem::path& directory) {
+  json address = {{"type", "unix"}, {"data", {{"path", ShareSocket(directory, number).string()}}}};
+  return {{"id", ShareChannel(number)},
+          {"backend", {{"type", "socket"}, {"data", {{"addr", std::move(address)}, {"server", false}}}}}};
+}
+
+json ShareDeviceOptions(const Share& share, size_t number, const MachineType& machine) {
+  return {{"driver", fmt::format("vhost-user-fs-{}", machine.bus)},
+          {"id", ShareDevice(number)},
+          {"chardev", ShareChannel(number)},
+          {"tag", share.tag}};
+}
+
+json VsockDeviceOptions(uint32_t cid, const std::string& vhost, const MachineType& machine) {
+  json device = {{"driver", fmt::format("vhost-vsock-{}", machine.bus)}, {"id", "vsock"}, {"guest-cid", cid}};
+  if (!vhost.empty()) device["vhostfd"] = vhost;
+  return device;
+}
+
+std::string PassthroughDevice(std::string_view id) { return fmt::format("host-{}", id); }
+
+json PassthroughDeviceOptions(const Passthrough& device) {
+  bool is_path = device.path.find('/') != std::string::npos;
+  return {{"driver", "vfio-pci"}, {"id", PassthroughDevice(device.id)}, {is_path ? "sysfsdev" : "host", device.path}};
 }
 
 std::filesystem::path TpmSocket(const std::filesystem::path& directory) { return directory / "tpm.sock"; }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 
+#include <algorithm>
 #include <array>
 
 namespace mayfly::internal {
@@ -41,6 +42,7 @@ constexpr std::array kPcReasons = {
              "max_memory: memory hotplug needs its slots"},
     PcReason{[](const MachineSpec& s) { return !s.zones.empty(); }, "zones: only a PC describes NUMA nodes"},
     PcReason{[](const MachineSpec& s) { return !s.boot.firmware.empty(); }, "boot.firmware: firmware needs a PC"},
+    PcReason{[](const MachineSpec& s) { return s.iommu; }, "iommu: only a PC has one"},
     PcReason{[](const MachineSpec& s) { return s.watchdog.has_value(); }, "watchdog: it is a PCI device"},
     PcReason{[](const MachineSpec& s) { return s.generation_id; }, "generation_id: vmgenid exists on PCs only"},
     PcReason{[](const MachineSpec& s) { return s.graphics.has_value(); }, "graphics: the display is a PCI device"},
@@ -61,7 +63,9 @@ const MachineType& MachineTypeOf(MachineKind kind) {
 
 size_t VirtioDeviceCount(const MachineSpec& spec) {
   return spec.disks.size() + spec.nics.size() + (spec.seed ? 1 : 0) + (spec.agent ? 1 : 0) + (spec.rng ? 1 : 0) +
-         (spec.balloon ? 1 : 0) + (spec.vsock ? 1 : 0) + spec.shares.size() + spec.pmem.size();
+         (spec.balloon ? 1 : 0) + (spec.vsock ? 1 : 0) + spec.shares.size() + spec.pmem.size() +
+         static_cast<size_t>(std::count_if(spec.zones.begin(), spec.zones.end(),
+                                           [](const MemoryZone& zone) { return zone.max_size > zone.size; }));
 }
 
 MachineChoice ChooseMachine(const MachineSpec& spec) {

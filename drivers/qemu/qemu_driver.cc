@@ -50,7 +50,7 @@ class QemuDriver final : public Driver {
   std::unique_ptr<Machine> Adopt(ReleasedMachine machine, UniqueFd agent) override {
     return std::make_unique<QemuMachine>(std::move(machine), std::move(agent));
   }
-  std::string WhyNoCopies(const MachineSpec& spec) const override { return WhyQemuCannotSave(spec); }
+  std::string WhyNoCopies(const MachineSpec& spec) const override { return WhyQemuCannotCopy(spec); }
   std::string CopyIdentity(const MachineSpec& spec) const override;
 };
 

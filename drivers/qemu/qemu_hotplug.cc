@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <mayfly/errors.h>
 #include <mayfly/internal/spec_devices.h>
+#include <mayfly/internal/virtiofsd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -45,8 +46,11 @@ void QemuMachine::RequireHotplug(Capability capability) const {
 }
 
 void QemuMachine::RequireNewId(const std::string& id) const {
-  bool taken = std::any_of(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; }) ||
-               std::any_of(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& n) { return n.id == id; });
+  bool taken =
+      std::any_of(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; }) ||
+      std::any_of(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& n) { return n.id == id; }) ||
+      std::any_of(spec_.shares.begin(), spec_.shares.end(), [&](const Share& s) { return s.tag == id; }) ||
+      std::any_of(spec_.passthrough.begin(), spec_.passthrough.end(), [&](const Passthrough& p) { return p.id == id; });
   if (taken || id.empty()) {
     throw BadSpec(
         {.summary = fmt::format("'{}': id: \"{}\" is {}", name(), id, taken ? "taken by another device" : "empty")});
@@ -66,11 +70,36 @@ void QemuMachine::PlugIn(const std::string& id, json device, const std::vector<Q
     if (needs_slot) device["bus"] = HotplugSlot(static_cast<size_t>(slot - slots_.begin()));
     Execute("device_add", device);
   } catch (Error&) {
-    for (const QmpCommand& command : undo) Execute(command.name, command.arguments);
+    Undo(undo);
     throw;
   }
   if (needs_slot) *slot = id;
   plugged_.push_back(id);
+}
+
+void QemuMachine::Undo(const std::vector<QmpCommand>& commands) {
+  for (const QmpCommand& command : commands) Execute(command.name, command.arguments);
+}
+
+void QemuMachine::AddShare(const Share& share) {
+  RequireHotplug(Capability::kShareHotplug);
+  if (start_.memory.kind == MemoryKind::kPrivate) {
+    throw Unsupported(Capability::kShareHotplug, driver(),
+                      "the memory of a copy is its own, and no virtiofsd reaches it; boot the VM instead");
+  }
+  RequireNewId(share.tag);
+  MachineSpec asked;
+  asked.shares = spec_.shares;
+  asked.shares.push_back(share);
+  Validate(asked, fmt::format("'{}'", name()));
+  const size_t number = next_share_++;
+  std::unique_ptr<Process> server = ServeShare(sandbox_, share, ShareSocket(sandbox_.directory(), number));
+  Execute("chardev-add", ShareChannelOptions(number, sandbox_.directory()));
+  PlugIn(share.tag, ShareDeviceOptions(share, number, *machine_.type),
+         {{"chardev-remove", {{"id", ShareChannel(number)}}}});
+  process_->AddServer(std::move(server));
+  share_numbers_[share.tag] = number;
+  spec_.shares.push_back(share);  // it is there at the next boot, too
 }
 
 void QemuMachine::AddDisk(const Disk& disk) {
@@ -96,23 +125,6 @@ void QemuMachine::AddDisk(const Disk& disk) {
   disks_.push_back(prepared);  // it is there at the next boot, too
 }
 
-void QemuMachine::AddNic(const Nic& nic) {
-  RequireHotplug(Capability::kNetworkHotplug);
-  RequireNewId(nic.id);
-  MachineSpec asked;
-  asked.nics.push_back(nic);
-  RefuseWhatIsNotOffered(asked);
-  Nic added = nic;
-  if (added.mac.empty()) added.mac = RandomMac();
-  std::vector<QmpCommand> undo;
-  if (json backend = NetworkBackend(added, sandbox_.directory()); !backend.is_null()) {
-    Execute("netdev_add", backend);
-    undo.push_back({"netdev_del", {{"id", NicBackend(nic.id)}}});
-  }
-  PlugIn(nic.id, NicDeviceOptions(added, *machine_.type), undo);
-  spec_.nics.push_back(added);
-}
-
 void QemuMachine::RemoveDevice(const std::string& id) {
   RequireHotplug(Capability::kDeviceRemove);
   auto plugged = std::find(plugged_.begin(), plugged_.end(), id);
@@ -120,21 +132,41 @@ void QemuMachine::RemoveDevice(const std::string& id) {
     throw BadSpec({.summary = fmt::format("'{}': no device \"{}\" was added while it ran; only those can be removed",
                                           name(), id)});
   }
-  auto disk = std::find_if(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; });
-  bool is_disk = disk != disks_.end();
-  Unplug(is_disk ? DiskDevice(id) : NicDevice(id), fmt::format("device '{}'", id));
+  auto is_it = [&](const auto& device) { return device.id == id; };
+  bool is_nic = std::any_of(spec_.nics.begin(), spec_.nics.end(), is_it);
+  bool is_share = share_numbers_.contains(id);
+  bool is_host_device = std::any_of(spec_.passthrough.begin(), spec_.passthrough.end(), is_it);
+  std::string device = DiskDevice(id);
+  if (is_nic) device = NicDevice(id);
+  if (is_share) device = ShareDevice(share_numbers_.at(id));
+  if (is_host_device) device = PassthroughDevice(id);
+  Unplug(device, fmt::format("device '{}'", id));
   plugged_.erase(plugged);
   std::replace(slots_.begin(), slots_.end(), id, std::string());
-  if (is_disk) {
-    Execute("blockdev-del", {{"node-name", DiskNode(id)}});
-    if (NeedsThrottle(disk->disk)) Execute("object-del", {{"id", DiskThrottle(id)}});
-    DiscardDisk(*disk, sandbox_.directory());  // so that its id is free again
-    disks_.erase(disk);
-    return;
+  if (is_share) {
+    ForgetShare(id);
+  } else if (is_nic) {
+    ForgetNic(id);
+  } else if (is_host_device) {
+    std::erase_if(spec_.passthrough, is_it);
+  } else {
+    ForgetDisk(id);
   }
-  auto nic = std::find_if(spec_.nics.begin(), spec_.nics.end(), [&](const Nic& n) { return n.id == id; });
-  if (nic->kind != NicKind::kNone) Execute("netdev_del", {{"id", NicBackend(id)}});
-  spec_.nics.erase(nic);
+}
+
+void QemuMachine::ForgetDisk(const std::string& id) {
+  auto disk = std::find_if(disks_.begin(), disks_.end(), [&](const PreparedDisk& d) { return d.disk.id == id; });
+  Execute("blockdev-del", {{"node-name", DiskNode(id)}});
+  if (NeedsThrottle(disk->disk)) Execute("object-del", {{"id", DiskThrottle(id)}});
+  DiscardDisk(*disk, sandbox_.directory());  // so that its id is free again
+  disks_.erase(disk);
+}
+
+// Its virtiofsd ends with its connection.
+void QemuMachine::ForgetShare(const std::string& tag) {
+  Execute("chardev-remove", {{"id", ShareChannel(share_numbers_.at(tag))}});
+  share_numbers_.erase(tag);
+  std::erase_if(spec_.shares, [&](const Share& share) { return share.tag == tag; });
 }
 
 // Asks the guest to let go of a device (its id or its path in QEMU's object tree) and waits until it has.
@@ -217,7 +249,9 @@ void QemuMachine::ResizeMemory(Bytes memory) {
                                 ToString(memory), ToString(more), ToString(kMemoryBlock))});
   }
   std::string id = fmt::format("dimm-{}", dimms_.size());
-  Execute("object-add", {{"qom-type", "memory-backend-ram"}, {"id", "memory-" + id}, {"size", more.count()}});
+  // As all memory of this machine type: see IsMemoryServed.
+  Execute("object-add",
+          {{"qom-type", "memory-backend-memfd"}, {"id", "memory-" + id}, {"size", more.count()}, {"share", true}});
   try {
     Execute("device_add", {{"driver", "pc-dimm"}, {"id", id}, {"memdev", "memory-" + id}});
   } catch (Error&) {
@@ -225,6 +259,59 @@ void QemuMachine::ResizeMemory(Bytes memory) {
     throw;
   }
   dimms_.emplace_back(id, more);
+}
+
+// There is one, and it stays: nothing in a spec names it.
+void QemuMachine::AddVsock(const Vsock& vsock) {
+  RequireHotplug(Capability::kIntervmVsockHotplug);
+  if (spec_.vsock) throw BadSpec({.summary = fmt::format("'{}' has a vsock already", name())});
+  GuestVsock reserved = ReserveVsock(vsock.cid);
+  constexpr const char* kDescriptor = "vsock";
+  process_->qmp().Execute("getfd", {{"fdname", kDescriptor}}, Deadline::After(Scaled(std::chrono::seconds(30))),
+                          std::move(reserved.vhost));
+  PlugIn(/*id=*/"the vsock", VsockDeviceOptions(reserved.cid, kDescriptor, *machine_.type), {});
+  vsock_ = std::move(reserved);
+  spec_.vsock = vsock;  // it is there at the next boot, too
+}
+
+UniqueFd QemuMachine::ConnectVsock(uint32_t port) {
+  if (!process_ || vsock_.cid == 0) {
+    throw BadSpec({.summary = fmt::format("'{}' has no running vsock", name()), .next_step = "give its spec a vsock"});
+  }
+  return ConnectToGuest(vsock_.cid, port, Scaled(std::chrono::seconds(10)));
+}
+
+UniqueFd QemuMachine::ListenVsock(uint32_t port) { return ListenForGuests(port); }
+
+void QemuMachine::AddPassthrough(const Passthrough& device) {
+  RequireHotplug(Capability::kPassthroughHotplug);
+  RequireNewId(device.id);
+  MachineSpec asked;
+  asked.passthrough.push_back(device);
+  RefuseWhatIsNotOffered(asked);
+  Validate(asked, fmt::format("'{}'", name()));
+  PlugIn(device.id, PassthroughDeviceOptions(device), {});
+  spec_.passthrough.push_back(device);  // it is there at the next boot, too
+}
+
+void QemuMachine::ResizeZone(const std::string& id, Bytes size) {
+  auto zone =
+      std::find_if(spec_.zones.begin(), spec_.zones.end(), [&](const MemoryZone& each) { return each.id == id; });
+  if (zone == spec_.zones.end()) {
+    std::string known;
+    for (const MemoryZone& each : spec_.zones) known += (known.empty() ? "" : ", ") + each.id;
+    throw BadSpec({.summary = fmt::format("'{}' has no zone \"{}\"; it has: {}", name(), id, known)});
+  }
+  Bytes most = std::max(zone->size, zone->max_size);
+  if (size < zone->size || size > most || (size - zone->size).count() % kZoneBlock.count() != 0) {
+    throw BadSpec(
+        {.summary = fmt::format("'{}': zone '{}': \"{}\" is not allowed; allowed: {} to {}, in pieces of {}", name(),
+                                id, ToString(size), ToString(zone->size), ToString(most), ToString(kZoneBlock))});
+  }
+  if (!CanGrow(*zone)) return;
+  Execute("qom-set", {{"path", "/machine/peripheral/" + ZoneDevice(id)},
+                      {"property", "requested-size"},
+                      {"value", (size - zone->size).count()}});
 }
 
 }  // namespace mayfly::internal

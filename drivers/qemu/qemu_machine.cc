@@ -60,6 +60,15 @@ std::vector<Bytes> PmemSizes(const MachineSpec& spec) {
   return sizes;
 }
 
+void RequireZoneRooms(const MachineSpec& spec) {
+  for (const MemoryZone& zone : spec.zones) {
+    if (!CanGrow(zone) || (zone.max_size - zone.size).count() % kZoneBlock.count() == 0) continue;
+    throw BadSpec({.summary = fmt::format(
+                       "spec: zones: '{}': max_size \"{}\" is {} more than size; zones grow in pieces of {}", zone.id,
+                       ToString(zone.max_size), ToString(zone.max_size - zone.size), ToString(kZoneBlock))});
+  }
+}
+
 }  // namespace
 
 QemuMachine::QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox)
@@ -68,6 +77,7 @@ QemuMachine::QemuMachine(QemuProgram qemu, MachineSpec spec, Sandbox sandbox)
       machine_(ChooseMachine(spec_)),
       disks_(PrepareDisks(spec_, sandbox_)),
       firmware_(PrepareFirmware(spec_.boot.firmware, sandbox_.directory())) {
+  RequireZoneRooms(spec_);
   if (spec_.tpm) MakeTpmState(*spec_.tpm, sandbox_.Path(kTpmState));
   for (Nic& nic : spec_.nics) {
     if (!nic.mac.empty()) continue;
@@ -87,6 +97,7 @@ std::vector<std::string> QemuMachine::CommandLine(bool for_people) const {
                           .disks = disks_,
                           .pmem_sizes = PmemSizes(spec_),
                           .firmware = firmware_,
+                          .vsock_cid = vsock_.cid,
                           .directory = sandbox_.directory(),
                           .wiring = for_people ? Wiring::kPaths : Wiring::kDescriptors,
                           .memory = for_people ? MemoryPlace{} : start_.memory,
@@ -134,10 +145,18 @@ std::vector<std::unique_ptr<Process>> QemuMachine::StartServers() const {
 }
 
 QemuProcess::Options QemuMachine::ProcessOptions() {
+  std::vector<std::pair<UniqueFd, int>> descriptors;
+  if (vsock_.vhost) descriptors.emplace_back(std::move(vsock_.vhost), kVsockDescriptor);
+  for (size_t i = 0; i < spec_.nics.size(); ++i) {
+    auto tap = taps_.find(spec_.nics[i].id);
+    if (tap == taps_.end()) continue;
+    descriptors.emplace_back(std::move(tap->second.descriptor), kTapDescriptors + static_cast<int>(i));
+  }
   return {.argv = CommandLine(/*for_people=*/false),
           .log = vmm_log_path(),
           .agent = spec_.agent,
           .state = std::move(start_.state),
+          .descriptors = std::move(descriptors),
           .servers = StartServers(),
           .on_event = [this](const std::string& event, const json& data) { return OnEvent(event, data); },
           .on_exit = [this](const QemuExit& exit) { OnExit(exit); }};
@@ -152,11 +171,20 @@ void QemuMachine::Launch(Start start, std::string_view doing) {
   dimms_.clear();
   agent_taken_ = false;
   awaited_.clear();
+  share_numbers_.clear();
+  for (next_share_ = 0; next_share_ < spec_.shares.size(); ++next_share_) {
+    share_numbers_[spec_.shares[next_share_].tag] = next_share_;
+  }
+  ResetNics();
   start_ = std::move(start);
   if (start_.memory.kind == MemoryKind::kShared) std::filesystem::create_directories(start_.memory.directory);
   SetState(MachineState::kStarting, std::string(doing));
   try {
     accelerator_ = ChooseAccelerator(spec_.accelerator, qemu_, spec_.boot.kernel);
+    for (const Nic& nic : spec_.nics) {
+      if (nic.kind == NicKind::kTap) taps_[nic.id] = TapFor(nic);
+    }
+    vsock_ = spec_.vsock ? ReserveVsock(spec_.vsock->cid) : GuestVsock{};
     process_ = std::make_unique<QemuProcess>(sandbox_, ProcessOptions());
   } catch (const Error& error) {
     SetState(MachineState::kFailed, error.text().summary);
@@ -187,6 +215,7 @@ void QemuMachine::AwaitStart(Deadline deadline) {
 void QemuMachine::SetUpRunning(Deadline deadline) {
   QmpClient& qmp = process_->qmp();
   if (spec_.balloon && spec_.balloon->size > Bytes()) SetBalloon(spec_.balloon->size);
+  for (const Nic& nic : spec_.nics) SetCarrier(nic);
   if (spec_.serial == SerialKind::kPty) {
     for (const json& device : qmp.Execute("query-chardev", nullptr, deadline)) {
       std::string file = device.value("filename", "");

@@ -16,6 +16,8 @@
 #pragma once
 
 #include <mayfly/internal/disk_image.h>
+#include <mayfly/internal/tap.h>
+#include <mayfly/internal/vsock.h>
 #include <mayfly/machine.h>
 #include <mayfly/snapshot.h>
 
@@ -28,6 +30,7 @@
 
 #include "drivers/qemu/accelerator.h"
 #include "drivers/qemu/command_line.h"
+#include "drivers/qemu/device_options.h"
 #include "drivers/qemu/machine_type.h"
 #include "drivers/qemu/qemu_process.h"
 #include "drivers/qemu/qemu_program.h"
@@ -57,7 +60,15 @@ class QemuMachine final : public Machine {
   void ResizeCpus(uint32_t cpus) override;
   void ResizeMemory(Bytes memory) override;
   void AddDisk(const Disk& disk) override;
+  void ResizeZone(const std::string& id, Bytes size) override;
   void AddNic(const Nic& nic) override;
+  void AttachNic(const Nic& nic) override;
+  TapEnd HostEndOf(const std::string& nic) const override;
+  void AddShare(const Share& share) override;
+  void AddVsock(const Vsock& vsock) override;
+  void AddPassthrough(const Passthrough& device) override;
+  UniqueFd ConnectVsock(uint32_t port) override;
+  UniqueFd ListenVsock(uint32_t port) override;
   void RemoveDevice(const std::string& id) override;
   void SetBalloon(Bytes size) override;
   void ResizeDisk(const std::string& id, Bytes size) override;
@@ -107,7 +118,20 @@ class QemuMachine final : public Machine {
   void RequireHotplug(Capability capability) const;
   void RequireNewId(const std::string& id) const;
   void PlugIn(const std::string& id, nlohmann::json device, const std::vector<QmpCommand>& undo);
+  void Undo(const std::vector<QmpCommand>& commands);
   void Unplug(const std::string& device, const std::string& what);
+  void ForgetDisk(const std::string& id);
+  void ForgetNic(const std::string& id);
+  void ForgetShare(const std::string& tag);
+
+  // NICs and what they are connected to.
+  void ResetNics();
+  Tap TapFor(const Nic& nic) const;
+  void RequireAllowedNic(const Nic& nic) const;
+  std::vector<nlohmann::json> NewWire(const Nic& nic, const NicPlace& place, Tap& tap);
+  void RemoveWire(const Nic& nic, const NicPlace& place);
+  void SetCarrier(const Nic& nic);
+  void SwitchLink(const std::string& nic, bool up);
 
   const PreparedDisk& FindDisk(const std::string& id) const;
   std::string DiskOfDevice(const std::string& device) const;
@@ -128,6 +152,12 @@ class QemuMachine final : public Machine {
   std::vector<std::string> slots_;                    // of this run: the device in each hotplug slot, or empty
   std::vector<std::string> plugged_;                  // of this run: the devices that were added to it
   std::vector<std::pair<std::string, Bytes>> dimms_;  // of this run: memory that was added
+  std::map<std::string, NicPlace> places_;            // of this run, by NIC
+  std::map<std::string, Tap> taps_;                   // of this run, by NIC; QEMU has their descriptors
+  size_t next_wire_ = 0;
+  std::map<std::string, size_t> share_numbers_;  // of this run, by tag
+  size_t next_share_ = 0;
+  GuestVsock vsock_;  // of this run
 
   std::string ending_;  // on the I/O thread: the reason for which this run's end is expected; empty: it is not
   std::map<std::string, size_t> event_counts_;  // on the I/O thread: this run's

@@ -114,6 +114,7 @@ ChildOptions QemuProcess::MakeChild(const Options& options, const Sockets& socke
                      .inherit = {{sockets.qemu_qmp.get(), kQmpDescriptor}},
                      .grace = Duration::zero()};
   if (options.agent) child.inherit.emplace_back(sockets.qemu_agent.get(), kAgentDescriptor);
+  for (const auto& [ours, theirs] : options.descriptors) child.inherit.emplace_back(ours.get(), theirs);
   if (options.state) child.inherit.emplace_back(options.state.get(), kStateDescriptor);
   // Many VMs live at once: an arena for each of QEMU's threads would cost each of them some MiB.
   child.environment.emplace_back("MALLOC_ARENA_MAX", "1");
@@ -128,6 +129,7 @@ QemuProcess::QemuProcess(const Sandbox& sandbox, Options options) : sockets_(Mak
   }
   sockets_.qemu_qmp.Reset();
   sockets_.qemu_agent.Reset();
+  options.descriptors.clear();  // QEMU has them
   Attach(std::move(options), std::move(sockets_.qmp), {}, log_begin);
 }
 
@@ -160,6 +162,12 @@ QemuProcess::Running QemuProcess::Release() {
   QmpClient::Released qmp = qmp_->Release();
   RunOnIoThread([&] { watch_->Abandon(); });
   return {.child = std::move(child_), .qmp = std::move(qmp.socket), .qmp_received = std::move(qmp.received)};
+}
+
+void QemuProcess::AddServer(std::unique_ptr<Process> server) {
+  std::vector<std::unique_ptr<Process>> servers;
+  servers.push_back(std::move(server));
+  child_ = std::make_unique<ServedProcess>(std::move(child_), std::move(servers));
 }
 
 void QemuProcess::Kill() {

@@ -23,6 +23,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mayfly::internal {
@@ -40,10 +41,11 @@ class QemuProcess {
  public:
   struct Options {
     std::vector<std::string> argv{};
-    std::filesystem::path log{};                      // its standard output and error are appended here
-    bool agent = false;                               // whether it gets an agent channel
-    UniqueFd state{};                                 // what it restores; none: it boots
-    std::vector<std::unique_ptr<Process>> servers{};  // what it needs and ends with, such as virtiofsd
+    std::filesystem::path log{};                          // its standard output and error are appended here
+    bool agent = false;                                   // whether it gets an agent channel
+    UniqueFd state{};                                     // what it restores; none: it boots
+    std::vector<std::pair<UniqueFd, int>> descriptors{};  // more that it gets, under these numbers
+    std::vector<std::unique_ptr<Process>> servers{};      // what it needs and ends with, such as virtiofsd
     // Returns false when the guest is of no use any more: its agent channel is closed then, so that nobody waits for
     // it.
     std::function<bool(const std::string& name, const nlohmann::json& data)> on_event{};
@@ -63,6 +65,9 @@ class QemuProcess {
   ~QemuProcess();
   QemuProcess(const QemuProcess&) = delete;
   QemuProcess& operator=(const QemuProcess&) = delete;
+
+  // A further one of Options::servers, for what is added to it while it runs.
+  void AddServer(std::unique_ptr<Process> server);
 
   pid_t pid() const { return child_->pid(); }
   QmpClient& qmp() { return *qmp_; }

@@ -120,6 +120,23 @@ TEST(QemuCapabilities, EachRowStandsForItsCapabilityAndGivesAReason) {
   }
 }
 
+TEST(QemuCopies, AreNotMadeWhereTheyWouldChangeWhatTheyShare) {
+  MachineSpec plain;
+  EXPECT_EQ(WhyQemuCannotCopy(plain), "");
+  MachineSpec balloon;
+  balloon.balloon = Balloon{};
+  EXPECT_THAT(WhyQemuCannotCopy(balloon), testing::StartsWith("balloon:"));
+  EXPECT_EQ(WhyQemuCannotSave(balloon), "") << "it goes on from what was saved, alone";
+  MachineSpec zone;
+  zone.zones = {{.id = "grows", .size = Bytes(1 << 27), .max_size = Bytes(1 << 28)}};
+  EXPECT_THAT(WhyQemuCannotCopy(zone), testing::StartsWith("zone 'grows':"));
+  MachineSpec tap;
+  tap.nics = {{.id = "lan", .kind = NicKind::kTap}};
+  EXPECT_EQ(WhyQemuCannotCopy(tap), "") << "each copy has a device of its own";
+  tap.nics[0].source = "tap3";
+  EXPECT_THAT(WhyQemuCannotCopy(tap), testing::StartsWith("nic 'lan': tap3"));
+}
+
 struct RefusedRow {
   Capability capability;
   void (*ask)(MachineSpec&);
@@ -144,17 +161,15 @@ TEST_P(RefusedCapability, IsRefusedWhenASpecAsksForIt) {
 
 INSTANTIATE_TEST_SUITE_P(
     Specs, RefusedCapability,
-    testing::Values(
-        RefusedRow{Capability::kNetworkTap,
-                   [](MachineSpec& s) { s.nics.push_back({.id = "n", .kind = NicKind::kTap}); }},
-        RefusedRow{Capability::kNetworkBridged, [](MachineSpec& s) { s.nics.push_back({.kind = NicKind::kBridged}); }},
-        RefusedRow{Capability::kNetworkVhostUser,
-                   [](MachineSpec& s) { s.nics.push_back({.kind = NicKind::kVhostUser}); }},
-        RefusedRow{Capability::kIntervmVsock, [](MachineSpec& s) { s.vsock = Vsock{}; }},
-        RefusedRow{Capability::kPlatformRosetta, [](MachineSpec& s) { s.rosetta = true; }},
-        RefusedRow{Capability::kPassthroughVfio, [](MachineSpec& s) { s.passthrough.push_back({.id = "p"}); }},
-        RefusedRow{Capability::kPassthroughVfioUser,
-                   [](MachineSpec& s) { s.passthrough.push_back({.kind = PassthroughKind::kVfioUser}); }}),
+    testing::Values(RefusedRow{Capability::kNetworkBridged,
+                               [](MachineSpec& s) { s.nics.push_back({.kind = NicKind::kBridged}); }},
+                    RefusedRow{Capability::kNetworkVhostUser,
+                               [](MachineSpec& s) { s.nics.push_back({.kind = NicKind::kVhostUser}); }},
+                    RefusedRow{Capability::kPlatformRosetta, [](MachineSpec& s) { s.rosetta = true; }},
+                    RefusedRow{Capability::kPassthroughVdpa,
+                               [](MachineSpec& s) { s.passthrough.push_back({.kind = PassthroughKind::kVdpa}); }},
+                    RefusedRow{Capability::kPassthroughVfioUser,
+                               [](MachineSpec& s) { s.passthrough.push_back({.kind = PassthroughKind::kVfioUser}); }}),
     [](const auto& row) {
       std::string name(ToString(row.param.capability));
       std::erase_if(name, [](char c) { return c == '.' || c == '_'; });

@@ -209,8 +209,17 @@ ReleasedMachine QemuMachine::Release() {
                  {"received", running.qmp_received},
                  {"paused", status().paused}};
   process_.reset();
+  record["taps"] = json::array();
+  for (const auto& [nic, tap] : taps_) {
+    record["taps"].push_back(
+        {{"nic", nic}, {"device", tap.device}, {"user", bool(tap.user)}, {"network", bool(tap.network)}});
+  }
   ReleasedMachine released{.record = record.dump(), .sandbox = std::move(sandbox_), .vmm = std::move(running.child)};
   released.descriptors.push_back(std::move(running.qmp));
+  for (auto& [nic, tap] : taps_) {
+    if (tap.user) released.descriptors.push_back(std::move(tap.user));
+    if (tap.network) released.descriptors.push_back(std::move(tap.network));
+  }
   return released;
 }
 
@@ -230,6 +239,14 @@ QemuMachine::QemuMachine(const json& record, ReleasedMachine&& machine, UniqueFd
   start_.memory = {static_cast<MemoryKind>(record.at("memory").get<int>()),
                    record.at("memory_directory").get<std::string>()};
   slots_.assign(machine_.type->hotplug_slots, "");
+  ResetNics();
+  size_t next = 1;  // the first is QMP's
+  for (const json& row : record.at("taps")) {
+    Tap& tap = taps_[row.at("nic").get<std::string>()];
+    tap.device = row.at("device").get<std::string>();
+    if (row.at("user").get<bool>()) tap.user = std::move(machine.descriptors.at(next++));
+    if (row.at("network").get<bool>()) tap.network = std::move(machine.descriptors.at(next++));
+  }
   // Before the process is watched, which may be dead by now: that is what its state is then.
   SetStatus({MachineState::kRunning, fmt::format("{} was taken over", qemu_.Text()), record.at("paused").get<bool>()});
   process_ =

@@ -482,7 +482,8 @@ TEST(QemuHotplug, RefusesAnIdThatIsTakenAndADeviceThatIsNotThere) {
   EXPECT_THAT(ErrorOf([&] { vm.machine().AddDisk({.id = "data", .size = 4_MiB}); }),
               HasSubstr("taken by another device"));
   EXPECT_THAT(ErrorOf([&] { vm.machine().RemoveDevice("data"); }), StartsWith("BadSpec"));
-  EXPECT_THAT(ErrorOf([&] { vm.machine().AddNic({.id = "tap", .kind = NicKind::kTap}); }), StartsWith("Unsupported"));
+  EXPECT_THAT(ErrorOf([&] { vm.machine().AddNic({.id = "lan", .kind = NicKind::kBridged, .source = "br0"}); }),
+              StartsWith("Unsupported"));
 }
 
 // --- What can go wrong ----------------------------------------------------------------------------------------------

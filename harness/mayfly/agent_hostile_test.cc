@@ -181,8 +181,9 @@ TEST_F(HostileGuest, ThatSendsMoreThanItMayIsHungUpOn) {
 
 TEST_F(HostileGuest, OfAnotherProtocolIsTold) {
   Greet(kSession, 9);
-  EXPECT_THAT(ErrorOf([&] { agent->WaitForHello(Deadline::After(10s)); }),
-              testing::AllOf(HasSubstr("it speaks version 9, this host version 2"), HasSubstr("mayfly image build")));
+  EXPECT_THAT(
+      ErrorOf([&] { agent->WaitForHello(Deadline::After(10s)); }),
+      testing::AllOf(HasSubstr("it speaks version 9, this program version 2"), HasSubstr("mayfly image build")));
 }
 
 TEST_F(HostileGuest, AConsoleThatTalksOnTheChannelIsSkipped) {

@@ -84,12 +84,15 @@ void Machine::AddDisk(const Disk&) { ThrowUnsupported(Capability::kStorageHotplu
 void Machine::ResizeDisk(const std::string&, Bytes) { ThrowUnsupported(Capability::kStorageResize); }
 void Machine::SetRateLimit(const std::string&, const RateLimit&) { ThrowUnsupported(Capability::kStorageRateLimit); }
 void Machine::AddNic(const Nic&) { ThrowUnsupported(Capability::kNetworkHotplug); }
+void Machine::AttachNic(const Nic&) { ThrowUnsupported(Capability::kNetworkAttachmentSwap); }
+TapEnd Machine::HostEndOf(const std::string&) const { ThrowUnsupported(Capability::kNetworkTap); }
 void Machine::AddShare(const Share&) { ThrowUnsupported(Capability::kShareHotplug); }
 void Machine::AddPmem(const Pmem&) { ThrowUnsupported(Capability::kStoragePmem); }
 void Machine::AddVsock(const Vsock&) { ThrowUnsupported(Capability::kIntervmVsockHotplug); }
 void Machine::AddPassthrough(const Passthrough&) { ThrowUnsupported(Capability::kPassthroughHotplug); }
 void Machine::RemoveDevice(const std::string&) { ThrowUnsupported(Capability::kDeviceRemove); }
 internal::UniqueFd Machine::ConnectVsock(uint32_t) { ThrowUnsupported(Capability::kIntervmVsock); }
+internal::UniqueFd Machine::ListenVsock(uint32_t) { ThrowUnsupported(Capability::kIntervmVsock); }
 void Machine::Snapshot(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateSnapshot); }
 void Machine::PrepareRestore(const std::filesystem::path&) {}
 void Machine::Restore(const std::filesystem::path&) { ThrowUnsupported(Capability::kStateRestore); }

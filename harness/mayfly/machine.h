@@ -68,6 +68,12 @@ struct ReleasedMachine {
   std::unique_ptr<internal::Process> vmm{};  // goes before its sandbox
 };
 
+// The host's end of a NIC that is a TAP device.
+struct TapEnd {
+  std::string device{};
+  std::vector<std::string> enter{};  // words that begin a command in its network namespace; none: it is this process's
+};
+
 class Machine {
  public:
   Machine(std::string driver, MachineSpec spec, Sandbox sandbox);
@@ -119,18 +125,28 @@ class Machine {
   virtual void PowerButton();               // sends the button and returns
   virtual void ResizeCpus(uint32_t cpus);   // 1 to max_cpus, else BadSpec
   virtual void ResizeMemory(Bytes memory);  // memory to max_memory, else BadSpec
+  // Asks the guest for it and returns; the guest gives memory back when it can. A zone's size to its max_size, else
+  // BadSpec.
   virtual void ResizeZone(const std::string& id, Bytes size);
   virtual void SetBalloon(Bytes size);
   virtual void AddDisk(const Disk& disk);
   virtual void ResizeDisk(const std::string& id, Bytes size);
   virtual void SetRateLimit(const std::string& disk, const RateLimit& limit);
   virtual void AddNic(const Nic& nic);
-  virtual void AddShare(const Share& share);
+  // The NIC of that id is plugged into what `nic` says by kind and source; all else about it stays. The guest sees its
+  // carrier go and come.
+  virtual void AttachNic(const Nic& nic);
+  virtual TapEnd HostEndOf(const std::string& nic) const;  // of a NIC of kind kTap, while the machine runs
+  virtual void AddShare(const Share& share);               // its tag is its id for RemoveDevice
   virtual void AddPmem(const Pmem& pmem);
   virtual void AddVsock(const Vsock& vsock);
   virtual void AddPassthrough(const Passthrough& device);
   virtual void RemoveDevice(const std::string& id);  // returns once the guest has let go of it
+  // A stream to this port of the guest. Throws GuestFailed when nobody listens there.
   virtual internal::UniqueFd ConnectVsock(uint32_t port);
+  // A listening socket for streams of the guest to this port of its host; where the host's kernel serves vsock, it is
+  // for all guests of the host, and HostLacks tells of a port that is taken.
+  virtual internal::UniqueFd ListenVsock(uint32_t port);
   // Saves the running machine, with its memory and private disks, to a directory that does not exist yet (snapshot.h);
   // it goes on afterwards. Throws HostLacks (no space), Unsupported with the name of what cannot be saved.
   virtual void Snapshot(const std::filesystem::path& directory);

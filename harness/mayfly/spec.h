@@ -108,17 +108,17 @@ struct Seed {
 
 // Where the other end of a network interface is.
 // kNone: a link without carrier to anything. kNat: user-mode NAT inside the VMM, host unreachable unless `forwards`.
-// kTap: a TAP device of the host. kSocket: a datagram socket that carries Ethernet frames (a switch in this process).
-// kBridged: a bridge or interface of the host. kVhostUser: a vhost-user backend.
+// kTap: a TAP device of the host (Machine::HostEndOf). kSocket: a datagram socket that carries Ethernet frames (a
+// switch in this process). kBridged: a bridge or interface of the host. kVhostUser: a vhost-user backend.
 enum class NicKind { kNone, kNat, kTap, kSocket, kBridged, kVhostUser };
 
 struct Nic {
   std::string id{};
   NicKind kind = NicKind::kNat;
-  std::string mac{};  // "52:54:00:12:34:56"; empty: one that is unique to the VM
-  std::string
-      source{};      // kTap: the device, empty for a new one; kBridged: the bridge; kSocket, kVhostUser: a unix socket
-  uint32_t mtu = 0;  // 0: 1500
+  std::string mac{};     // "52:54:00:12:34:56"; empty: one that is unique to the VM
+  std::string source{};  // kTap: the device, empty for a new one in a network of its own; kBridged: the bridge;
+                         // kSocket, kVhostUser: a unix socket
+  uint32_t mtu = 0;      // 0: 1500
   friend bool operator==(const Nic&, const Nic&) = default;
 };
 
@@ -189,6 +189,7 @@ struct MachineSpec {
   CpuTopology topology{};
   std::vector<CpuAffinity> affinity{};
   bool nested_virtualization = false;
+  bool iommu = false;  // the guest has one, with its disks behind it, and can hand them on to guests of its own
 
   Bytes max_memory{};  // 0: no hotplug
   bool hugepages = false;

@@ -277,15 +277,18 @@ void CheckInterface(const SpecPath& path, const std::string& source) {
   CheckWord(path, source, kLongestInterface, kNameCharacters);
 }
 
-void CheckInterfaceOrNone(const SpecPath& path, const std::string& source) {
-  if (!source.empty()) CheckInterface(path, source);
+void CheckTapOrNone(const SpecPath& path, const std::string& source) {
+  if (source.empty()) return;
+  CheckInterface(path, source);
+  if (fs::exists(fs::path("/sys/class/net") / source / "tun_flags")) return;
+  path.Refuse(Quoted(source) + " is no TAP device of this host", "the name of one, or \"\" for a new one");
 }
 
 void CheckSocket(const SpecPath& path, const std::string& source) { internal::CheckSocketPath(path, source); }
 
-constexpr NicSourceRule kNicSourceRules[] = {{NicKind::kNone, CheckNoSource},       {NicKind::kNat, CheckNoSource},
-                                             {NicKind::kTap, CheckInterfaceOrNone}, {NicKind::kSocket, CheckSocket},
-                                             {NicKind::kBridged, CheckInterface},   {NicKind::kVhostUser, CheckSocket}};
+constexpr NicSourceRule kNicSourceRules[] = {{NicKind::kNone, CheckNoSource},     {NicKind::kNat, CheckNoSource},
+                                             {NicKind::kTap, CheckTapOrNone},     {NicKind::kSocket, CheckSocket},
+                                             {NicKind::kBridged, CheckInterface}, {NicKind::kVhostUser, CheckSocket}};
 
 void CheckNic(const SpecPath& path, const Nic& nic, UniqueValues& macs) {
   constexpr uint64_t kLeastMtu = 68;  // IPv4's

@@ -4,6 +4,7 @@
 //   mayfly-agent --service                  serves the host of a system that has its own init
 //   mayfly-agent --fd N                     serves on an open socket until its peer is gone
 //   mayfly-agent --listen PATH              serves on a unix socket, one host after the other
+//   mayfly-agent --vsock listen PORT CMD…   runs a command on a stream from the host (connect: to the host)
 //
 // A guest's host is at the other end of the virtio port org.mayfly.agent; or, where the kernel command line has
 // mayfly.vsock=PORT, it listens on that port of its vsock.
@@ -26,12 +27,13 @@
 #include "machine.h"
 #include "server.h"
 #include "vsock.h"
+#include "vsock_command.h"
 
 namespace mayfly::agent {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: mayfly-agent --service | --fd N | --listen PATH | --version\n"
+    "usage: mayfly-agent --service | --fd N | --listen PATH | --vsock listen|connect PORT COMMAND... | --version\n"
     "Without arguments, as process 1: sets up the guest and serves its host, over the virtio port org.mayfly.agent "
     "or,\n"
     "with mayfly.vsock=PORT on the kernel command line, over vsock.\n";
@@ -171,6 +173,12 @@ int Main(int argc, char** argv) {
   if (option == "--listen" && argc == 3) return ServeListener(argv[2]);
   if (option == "--fd" && argc == 3) {
     if (int fd = NumberOf(argv[2]); fd > 2) return ServeSocket(fd);
+  }
+  if (std::string_view role = argc > 4 ? argv[2] : ""; option == "--vsock" && (role == "listen" || role == "connect")) {
+    if (int port = NumberOf(argv[3]); port >= 0) {
+      RunOverVsock(role, static_cast<unsigned>(port), argv + 4);
+      return Fail("--vsock " + std::string(role) + " " + argv[3]);
+    }
   }
   if (option == "--version" && argc == 2) {
     puts("mayfly-agent " MAYFLY_VERSION);

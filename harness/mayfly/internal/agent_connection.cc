@@ -225,7 +225,9 @@ void AgentConnection::OnClosed(std::function<void(const std::string&)> callback)
 void AgentConnection::ThrowProtocolError(const std::string& how) const {
   throw GuestFailed({.summary = fmt::format("'{}': the guest's agent broke the protocol: {}", options_.name, how),
                      .notes = {},
-                     .next_step = "the agent in the image may be of another version: `mayfly image build`"});
+                     .next_step =
+                         "the agent in the image and this program may be of different builds: build this program "
+                         "again, and the image by `mayfly image build`"});
 }
 
 uint64_t AgentConnection::Call(MessageWriter request, std::string_view body, Handlers handlers) {
@@ -383,7 +385,9 @@ void AgentConnection::OnGreeting(const Message& message) {
   if (session_ == session) return;
   auto protocol = static_cast<uint32_t>(message.Number("protocol"));
   if (protocol != agent::kProtocolVersion) {
-    ThrowProtocolError(fmt::format("it speaks version {}, this host version {}", protocol, agent::kProtocolVersion));
+    std::string how = fmt::format("it speaks version {}, this program version {}", protocol, agent::kProtocolVersion);
+    timeline_->Add("agent", "refused", how);
+    ThrowProtocolError(how);
   }
   if (session == 0) ThrowProtocolError("a session without a number");
   if (message.Has("errno")) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <mayfly/internal/child_process.h>
+#include <mayfly/internal/tap.h>
 #include <mayfly/internal/unique_fd.h>
 #include <unistd.h>
 
@@ -137,6 +138,7 @@ constexpr auto kNeeds = std::to_array<Need>({
     {"two_cpus", TwoCpus},
     {"hugepages", HugePages},
     {"net_admin", NetAdmin},
+    {"namespaces", WhyNoNamespaces},
     {"tun", [] { return Device("/dev/net/tun"); }},
     {"passt", [] { return Program("passt"); }},
     {"virtiofsd", [] { return Program("virtiofsd", {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"}); }},

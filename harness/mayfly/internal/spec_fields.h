@@ -124,6 +124,7 @@ inline constexpr std::tuple kSpecFields<MachineSpec>{
     Field("topology", &MachineSpec::topology),
     Field("affinity", &MachineSpec::affinity),
     Field("nested_virtualization", &MachineSpec::nested_virtualization),
+    Field("iommu", &MachineSpec::iommu),
     Field("max_memory", &MachineSpec::max_memory),
     Field("hugepages", &MachineSpec::hugepages),
     Field("zones", &MachineSpec::zones),
