@@ -272,7 +272,7 @@ int Run(const Flags& flags) {
   if (flags.host == kEmulated) return RunInEmulatedHost(flags, cases, fs::absolute(options.directory));
 
   internal::ProbeReports reports = internal::ProbeAll();
-  HostView view(matrix, reports);
+  HostView view(matrix, reports, internal::Simulation::kCounts);
   ConformanceRun run{.driver = flags.driver,
                      .filter = flags.filter,
                      .started = TimeNow(),
@@ -297,7 +297,8 @@ int Run(const Flags& flags) {
   PrintTable(run, matrix, colour);
   auto deviations = std::count_if(run.results.begin(), run.results.end(),
                                   [&](const CellResult& result) { return Deviates(result, run.strict); });
-  Print(fmt::format("\n{} with {}, {:.0f} s\n", CountsInWords(run), flags.driver, run.seconds));
+  Print(fmt::format("\n{} with {}{}, {:.0f} s\n", CountsInWords(run), run.simulated ? "a simulated " : "", flags.driver,
+                    run.seconds));
   if (!flags.report.empty()) {
     WriteReport(run, matrix, flags.report, before);
     Print(fmt::format("report: {}\n", (fs::path(flags.report) / "report.html").string()));

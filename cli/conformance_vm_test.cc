@@ -41,7 +41,8 @@ TEST(ConformanceOfRealGuests, IsReportedWithWhatItRanOn) {
 }
 
 TEST(ConformanceOfRealGuests, IsNotVerifiedWhereTheBackendIsNotThere) {
-  Outcome outcome = RunMayfly({"conformance", "run", "--driver", "vz"});
+  Outcome outcome =
+      RunMayfly({"conformance", "run", "--driver", "vz"}, {.environment = {{"MAYFLY_VZ", "/nowhere/mayfly-vz"}}});
   EXPECT_EQ(outcome.status.code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr(" not verified here with vz"), Not(HasSubstr(" pass"))));
 }

@@ -220,7 +220,7 @@ internal::ProbeReports AddDrivers(const std::string& name, Diagnosis& diagnosis)
   size_t first = diagnosis.checks.size();
   for (Driver* driver : drivers) {
     ProbeReport report = driver->Probe();
-    if (report.usable && diagnosis.driver.empty()) diagnosis.driver = driver->Name();
+    if (report.usable && !report.simulated && diagnosis.driver.empty()) diagnosis.driver = driver->Name();
     for (const HostCheck& check : report.checks) diagnosis.checks.push_back(check);
     reports.emplace(driver->Name(), std::move(report));
   }

@@ -27,10 +27,27 @@ bool IsStrict() {
   return value != nullptr && *value != '\0' && std::string_view(value) != "0";
 }
 
+// Whether who runs this wants the scenarios of a simulated backend to run, for what that is worth.
+bool WantsSimulated() {
+  const char* value = std::getenv("MAYFLY_CONFORMANCE_SIMULATED");  // NOLINT(concurrency-mt-unsafe)
+  return value != nullptr && std::string_view(value) == "1";
+}
+
 // This host, probed on first use: listing the tests looks at nothing.
 const HostView& View(const Matrix& matrix) {
-  static const HostView& view = *new HostView(matrix, internal::ProbeAll());
+  static const HostView& view =
+      *new HostView(matrix, internal::ProbeAll(),
+                    WantsSimulated() ? internal::Simulation::kCounts : internal::Simulation::kShowsNothing);
   return view;
+}
+
+// What a test of this cell makes of its scenario. The driver of a simulated backend offers what it has; there no real
+// one has shown it, so the matrix says planned, and it has to hold all the same.
+CellStatus StatusOf(const Matrix& matrix, const std::string& driver, Capability capability) {
+  CellStatus status = matrix.Find(mayfly::ToString(capability))->cells.at(driver).status;
+  if (status != CellStatus::kPlanned || !View(matrix).IsSimulated(driver)) return status;
+  const CapabilityReport* report = View(matrix).ReportOf(driver, mayfly::ToString(capability));
+  return report != nullptr && report->available ? CellStatus::kSupported : status;
 }
 
 std::string TextOf(const testing::TestPartResult& result) {
@@ -71,7 +88,7 @@ class CellTest : public testing::Test {
 
  private:
   void TestBody() override {
-    CellStatus status = matrix_.Find(mayfly::ToString(entry_.capability))->cells.at(driver_).status;
+    CellStatus status = StatusOf(matrix_, driver_, entry_.capability);
     if (std::string lacks = Lacks(status); !lacks.empty()) {
       RecordProperty("mayfly_outcome", std::string(ToString(Outcome::kNotVerified)));
       GTEST_SKIP() << "not verified here: " << lacks;
@@ -150,20 +167,31 @@ bool IsLinked(const std::string& driver) {
   return std::any_of(all.begin(), all.end(), [&](const Driver* each) { return each->Name() == driver; });
 }
 
-// In place of all cells of a backend that is not in this build.
+// Why this system can never have the backend; nothing when it can.
+std::optional<std::string> WhyElsewhere(const internal::MatrixDriver& driver) {
+  for (const std::string& need : driver.needs) {
+    bool system = need == "macos" || need == "linux";
+    if (std::optional<std::string> reason = system ? internal::WhyHostLacks(need) : std::nullopt) return reason;
+  }
+  return std::nullopt;
+}
+
+// In place of all cells of a backend that is not in this build, or is of another system.
 class AbsentTest : public testing::Test {
  public:
-  AbsentTest(const Matrix& matrix, std::string driver) : matrix_(matrix), driver_(std::move(driver)) {}
+  AbsentTest(const Matrix& matrix, std::string driver, std::optional<std::string> why)
+      : matrix_(matrix), driver_(std::move(driver)), why_(std::move(why)) {}
 
  private:
   void TestBody() override {
     RecordProperty("mayfly_outcome", std::string(ToString(Outcome::kNotVerified)));
-    GTEST_SKIP() << "not verified here: " << matrix_.rows.size()
-                 << " cells: " << HostView(matrix_, {}).LacksOf(driver_, matrix_.rows.front().id).front().reason;
+    std::string not_built = HostView(matrix_, {}).LacksOf(driver_, matrix_.rows.front().id).front().reason;
+    GTEST_SKIP() << "not verified here: " << matrix_.rows.size() << " cells: " << why_.value_or(not_built);
   }
 
   const Matrix& matrix_;
   const std::string driver_;
+  const std::optional<std::string> why_;
 };
 
 }  // namespace
@@ -222,9 +250,11 @@ void RegisterCells(const Matrix& matrix) {
   static const Matrix& kept = *new Matrix(matrix);  // the tests outlive the caller's
   for (const internal::MatrixDriver& driver : kept.drivers) {
     const std::string suite = "conformance." + driver.id;
-    if (!IsLinked(driver.id)) {
-      testing::RegisterTest(suite.c_str(), "all", nullptr, nullptr, __FILE__, __LINE__,
-                            [&driver]() -> testing::Test* { return new AbsentTest(kept, driver.id); });
+    std::optional<std::string> elsewhere = WantsSimulated() ? std::nullopt : WhyElsewhere(driver);
+    if (elsewhere || !IsLinked(driver.id)) {
+      testing::RegisterTest(
+          suite.c_str(), "all", nullptr, nullptr, __FILE__, __LINE__,
+          [&driver, elsewhere]() -> testing::Test* { return new AbsentTest(kept, driver.id, elsewhere); });
       continue;
     }
     for (const ScenarioEntry& entry : AllScenarios()) {

@@ -45,7 +45,7 @@ Driver& FindDriver(std::string_view name) {
     known.emplace_back(driver->Name());
     if (!name.empty()) continue;
     ProbeReport report = driver->Probe();
-    if (report.usable) return *driver;
+    if (report.usable && !report.simulated) return *driver;
     for (const HostCheck& check : report.checks) {
       if (check.result != HostCheck::Result::kFail) continue;
       none.notes.push_back(fmt::format("{}: {}: {}", driver->Name(), check.name, check.detail));

@@ -77,7 +77,7 @@ class Driver {
 // All drivers that are linked in, in the order of MAYFLY_DRIVERS.
 const std::vector<Driver*>& AllDrivers();
 
-// The driver of that name; empty: $MAYFLY_DRIVER, else the first whose probe says that it is usable. Throws BadSpec
+// The driver of that name; empty: $MAYFLY_DRIVER, else the first that is usable and not simulated. Throws BadSpec
 // (with the known names) for an unknown one, HostLacks (with each driver's reason) when none is usable.
 Driver& FindDriver(std::string_view name);
 

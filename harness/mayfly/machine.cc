@@ -51,6 +51,10 @@ MachineStatus Machine::WaitForStatus(const std::function<bool(const MachineStatu
 
 void Machine::MarkReady(const std::string& reason) {
   MachineStatus now = status();
+  // Not every VMM tells when a guest restarts itself; the agent of another boot does.
+  if (now.state == MachineState::kReady && now.reason != reason)
+    SetState(MachineState::kRunning, "the guest restarted");
+  now = status();
   if (now.state == MachineState::kRunning) SetStatus({MachineState::kReady, reason, now.paused});
 }
 
@@ -62,9 +66,10 @@ void Machine::SetStatus(MachineStatus next) {
     if (status_ == next) return;
     status_ = next;
   }
-  changed_.notify_all();
+  // Before the waits go on: who boots again at once must not take the end of the last run for one of the new run.
   timeline_.Add("mayfly", "state",
                 fmt::format("{}{}: {}", ToString(next.state), next.paused ? ", paused" : "", next.reason));
+  changed_.notify_all();
 }
 
 std::string Machine::WhyUnsupported(Capability) const { return "this backend does not have it"; }

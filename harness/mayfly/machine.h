@@ -100,7 +100,7 @@ class Machine {
   // passes.
   MachineStatus WaitForStatus(const std::function<bool(const MachineStatus&)>& wanted, std::string_view what,
                               Deadline deadline) const;
-  // Called by whoever saw the guest answer (agent hello, ready line).
+  // Called by whoever saw the guest answer (agent hello, ready line). For another reason than before: it has restarted.
   void MarkReady(const std::string& reason);
 
   // --- Lifecycle --------------------------------------------------------------------------------------------------

@@ -118,5 +118,19 @@ TEST(Machine, OnlyARunningGuestBecomesReady) {
   EXPECT_EQ(machine.status().state, MachineState::kStopped);
 }
 
+TEST(Machine, AGuestThatIsReadyForAnotherReasonHasRestarted) {
+  BareMachine machine;
+  machine.Boot();
+  machine.MarkReady("boot 1");
+  machine.MarkReady("boot 1");
+  EXPECT_EQ(machine.status(), (MachineStatus{MachineState::kReady, "boot 1"}));
+  size_t from = machine.timeline().size();
+  machine.MarkReady("boot 2");
+  EXPECT_EQ(machine.status(), (MachineStatus{MachineState::kReady, "boot 2"}));
+  std::vector<Event> events = machine.timeline().Events();
+  ASSERT_EQ(events.size(), from + 2);
+  EXPECT_EQ(events[from].detail, "Running: the guest restarted");
+}
+
 }  // namespace
 }  // namespace mayfly

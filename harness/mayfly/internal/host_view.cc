@@ -35,7 +35,8 @@ ProbeReports ProbeAll() {
   return reports;
 }
 
-HostView::HostView(Matrix matrix, ProbeReports reports) : matrix_(std::move(matrix)), reports_(std::move(reports)) {
+HostView::HostView(Matrix matrix, ProbeReports reports, Simulation simulation)
+    : matrix_(std::move(matrix)), reports_(std::move(reports)), simulation_(simulation) {
   for (const MatrixNeed& need : matrix_.needs) {
     if (std::optional<HostCheck> check = CheckNamed(reports_, need.id)) {
       if (check->result == HostCheck::Result::kPass) continue;
@@ -61,10 +62,23 @@ std::vector<Lack> HostView::LacksOf(std::string_view driver, std::string_view ca
       if (std::optional<Lack> lack = LackOf(need)) lacks.push_back(std::move(*lack));
     }
   }
+  if (lacks.empty() && report->second.simulated && simulation_ == Simulation::kShowsNothing) {
+    return {{"", report->second.version + ": what works there shows nothing of the real one", ""}};
+  }
   const CapabilityReport* told = Find(report->second, capability);
   bool missing = cell.status == CellStatus::kSupported && told != nullptr && !told->available;
   if (lacks.empty() && missing) lacks.push_back({"", told->reason, told->fix});
   return lacks;
+}
+
+bool HostView::IsSimulated(std::string_view driver) const {
+  auto report = reports_.find(driver);
+  return report != reports_.end() && report->second.simulated;
+}
+
+const CapabilityReport* HostView::ReportOf(std::string_view driver, std::string_view capability) const {
+  auto report = reports_.find(driver);
+  return report == reports_.end() ? nullptr : Find(report->second, capability);
 }
 
 std::optional<Lack> HostView::LackOf(std::string_view need) const {

@@ -29,14 +29,22 @@ struct Lack {
 using ProbeReports = std::map<std::string, ProbeReport, std::less<>>;  // by driver
 ProbeReports ProbeAll();
 
+// Whether a cell can be verified with a VMM that is simulated.
+enum class Simulation { kShowsNothing, kCounts };
+
 class HostView {
  public:
-  HostView(Matrix matrix, ProbeReports reports);
+  HostView(Matrix matrix, ProbeReports reports, Simulation simulation = Simulation::kShowsNothing);
 
   const Matrix& matrix() const { return matrix_; }
 
   // Empty: it can be verified. A driver or capability that the matrix does not have lacks nothing.
   std::vector<Lack> LacksOf(std::string_view driver, std::string_view capability) const;
+
+  // Whether a driver's probe says that its VMM is simulated.
+  bool IsSimulated(std::string_view driver) const;
+  // What a driver's probe says of a capability, or nothing.
+  const CapabilityReport* ReportOf(std::string_view driver, std::string_view capability) const;
 
   // Nothing when the host has it.
   std::optional<Lack> LackOf(std::string_view need) const;
@@ -52,6 +60,7 @@ class HostView {
  private:
   Matrix matrix_;
   ProbeReports reports_;
+  Simulation simulation_;
   std::map<std::string, Lack, std::less<>> lacking_;  // needs that the host has not
 };
 

@@ -91,5 +91,18 @@ TEST(HostNeeds, GiveAReasonWhereTheHostLacksThem) {
   EXPECT_NE(WhyHostLacks("linux").has_value(), WhyHostLacks("macos").has_value());
 }
 
+TEST(HostView, WhatIsSimulatedShowsNothingUnlessItIsAskedToCount) {
+  ProbeReport report = Report(HostCheck::Result::kPass);
+  report.simulated = true;
+  report.version = "simulated VMM 1";
+  HostView view(Small(), {{"ch", report}});
+  EXPECT_TRUE(view.IsSimulated("ch"));
+  EXPECT_EQ(view.SummaryOf("ch").verifiable, 0U);
+  EXPECT_THAT(Reasons(view.LacksOf("ch", "cpu.count")),
+              ElementsAre("simulated VMM 1: what works there shows nothing of the real one"));
+  HostView counting(Small(), {{"ch", report}}, Simulation::kCounts);
+  EXPECT_THAT(counting.LacksOf("ch", "cpu.count"), IsEmpty());
+}
+
 }  // namespace
 }  // namespace mayfly::internal
