@@ -34,7 +34,7 @@ std::string RandomBytes(Bytes size) {
 std::string ReadAll(const UniqueFd& stream) {
   std::string all;
   std::vector<char> buffer(size_t{1} << 16);
-  for (pollfd ready{stream.get(), POLLIN, 0}; poll(&ready, 1, Scaled(60s) / 1ms) > 0;) {
+  for (pollfd ready{stream.get(), POLLIN, 0}; poll(&ready, 1, static_cast<int>(Scaled(60s) / 1ms)) > 0;) {
     ssize_t size = read(stream.get(), buffer.data(), buffer.size());
     if (size <= 0) break;
     all.append(buffer.data(), static_cast<size_t>(size));

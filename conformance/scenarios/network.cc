@@ -86,7 +86,7 @@ class OneLineServer {
 
   std::string Serve(const std::string& answer) {
     pollfd waiting{listener_.get(), POLLIN, 0};
-    if (poll(&waiting, 1, Scaled(kSoon) / 1ms) != 1) return "(nobody connected)";
+    if (poll(&waiting, 1, static_cast<int>(Scaled(kSoon) / 1ms)) != 1) return "(nobody connected)";
     internal::UniqueFd stream(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     std::string line;
     for (char c = 0; c != '\n' && recv(stream.get(), &c, 1, 0) == 1;) line += c;

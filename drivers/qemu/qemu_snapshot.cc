@@ -211,8 +211,10 @@ ReleasedMachine QemuMachine::Release() {
   process_.reset();
   record["taps"] = json::array();
   for (const auto& [nic, tap] : taps_) {
-    record["taps"].push_back(
-        {{"nic", nic}, {"device", tap.device}, {"user", bool(tap.user)}, {"network", bool(tap.network)}});
+    record["taps"].push_back({{"nic", nic},
+                              {"device", tap.device},
+                              {"user", tap.user ? true : false},
+                              {"network", tap.network ? true : false}});
   }
   ReleasedMachine released{.record = record.dump(), .sandbox = std::move(sandbox_), .vmm = std::move(running.child)};
   released.descriptors.push_back(std::move(running.qmp));

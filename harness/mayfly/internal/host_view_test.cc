@@ -99,7 +99,7 @@ TEST(HostView, WhatIsSimulatedShowsNothingUnlessItIsAskedToCount) {
   EXPECT_TRUE(view.IsSimulated("ch"));
   EXPECT_EQ(view.SummaryOf("ch").verifiable, 0U);
   EXPECT_THAT(Reasons(view.LacksOf("ch", "cpu.count")),
-              ElementsAre("simulated VMM 1: what works there shows nothing of the real one"));
+              ElementsAre("|simulated VMM 1: what works there shows nothing of the real one|"));
   HostView counting(Small(), {{"ch", report}}, Simulation::kCounts);
   EXPECT_THAT(counting.LacksOf("ch", "cpu.count"), IsEmpty());
 }

@@ -222,8 +222,8 @@ std::string JoinWords(const std::vector<std::string>& first, const std::vector<s
 
 }  // namespace
 
-ImageBuilder::ImageBuilder(fs::path cache, fs::path data)
-    : cache_(cache), index_(std::move(cache) / "index"), data_(std::move(data)), recipes_(data_ / "images") {}
+ImageBuilder::ImageBuilder(const fs::path& cache, fs::path data)
+    : cache_(cache), index_(cache / "index"), data_(std::move(data)), recipes_(data_ / "images") {}
 
 fs::path ImageBuilder::Kernel(const std::string& name, Reuse reuse, const Progress& progress) const {
   KernelRecipe recipe = recipes_.Kernel(name);

@@ -21,7 +21,7 @@ namespace mayfly::internal {
 
 class ImageBuilder {
  public:
-  ImageBuilder(std::filesystem::path cache, std::filesystem::path data);
+  ImageBuilder(const std::filesystem::path& cache, std::filesystem::path data);
 
   const RecipeBook& recipes() const { return recipes_; }
 

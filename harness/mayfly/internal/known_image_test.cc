@@ -15,6 +15,7 @@ namespace fs = std::filesystem;
 class KnownImageTest : public testing::Test {
  protected:
   void SetUp() override {
+    fs::remove_all(entry_);
     fs::create_directories(entry_);
     WriteWholeFile(image_.kernel, "kernel");
     WriteWholeFile(image_.initramfs, "initramfs");

@@ -107,7 +107,7 @@ __attribute__((constructor(kFirst))) void ReadProgram() {
   auto block = ClassesByName().find("NSBlock");
   if (block == ClassesByName().end()) return;
   for (void** stand_in : {_NSConcreteStackBlock, _NSConcreteMallocBlock, _NSConcreteGlobalBlock}) {
-    std::memcpy(stand_in, block->second, sizeof(ObjcClass));
+    std::memcpy(static_cast<void*>(stand_in), block->second, sizeof(ObjcClass));
     MethodsOfClasses()[reinterpret_cast<Class>(stand_in)] = MethodsOfClasses()[block->second];
   }
 }
@@ -165,7 +165,8 @@ bool IsHeapBlock(Id object) {
 
 bool IsBlock(Id object) {
   const void* cls = object->isa;
-  return cls == _NSConcreteMallocBlock || cls == _NSConcreteStackBlock || cls == _NSConcreteGlobalBlock;
+  return cls == static_cast<void*>(_NSConcreteMallocBlock) || cls == static_cast<void*>(_NSConcreteStackBlock) ||
+         cls == static_cast<void*>(_NSConcreteGlobalBlock);
 }
 
 }  // namespace mayfly::facsimile

@@ -46,7 +46,7 @@ struct ThrownTypeWords {
   Class cls;
 };
 // @catch (id …)
-ThrownTypeWords OBJC_EHTYPE_id = {objc_ehtype_vtable + 2, "id", nullptr};
+ThrownTypeWords OBJC_EHTYPE_id = {static_cast<void*>(objc_ehtype_vtable + 2), "id", nullptr};
 
 [[noreturn]] void objc_exception_throw(Id object) {
   static auto& types = *new std::unordered_map<Class, MayflyThrownType*>;
@@ -60,7 +60,7 @@ ThrownTypeWords OBJC_EHTYPE_id = {objc_ehtype_vtable + 2, "id", nullptr};
   }
   auto* thrown = static_cast<Id*>(abi::__cxa_allocate_exception(sizeof(Id)));
   *thrown = objc_retain(object);
-  abi::__cxa_throw(thrown, type, [](void* place) { objc_release(*static_cast<Id*>(place)); });
+  abi::__cxa_throw(static_cast<void*>(thrown), type, [](void* place) { objc_release(*static_cast<Id*>(place)); });
 }
 
 Id objc_begin_catch(void* exception) { return static_cast<Id>(abi::__cxa_begin_catch(exception)); }

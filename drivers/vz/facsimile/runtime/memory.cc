@@ -133,7 +133,9 @@ void objc_storeStrong(Id* place, Id object) {
 }
 
 // --- Autorelease --------------------------------------------------------------------------------------------------
-void* objc_autoreleasePoolPush() { return reinterpret_cast<void*>(facsimile::t_pool.size() + 1); }
+void* objc_autoreleasePoolPush() {
+  return reinterpret_cast<void*>(facsimile::t_pool.size() + 1);
+}  // NOLINT(performance-no-int-to-ptr): a token
 
 void objc_autoreleasePoolPop(void* token) {
   size_t size = reinterpret_cast<size_t>(token) - 1;
