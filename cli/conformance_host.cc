@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <mayfly/errors.h>
 #include <mayfly/image.h>
+#include <mayfly/internal/installed_program.h>
 #include <mayfly/internal/unique_fd.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -29,6 +30,7 @@ namespace fs = std::filesystem;
 using internal::UniqueFd;
 
 constexpr Bytes kMemory(uint64_t{3} << 30);
+constexpr Bytes kHugePages(uint64_t{320} << 20);  // for one guest
 // What scenarios boot. The emulated host has no network to build them from, and would take hours.
 constexpr std::array kImages = {"tiny", "tiny-disk", "tiny-generic"};
 
@@ -65,6 +67,9 @@ class StopInGuest {
 int Run(Vm& vm, const std::vector<std::string>& words) {
   OutputStreams output;
   StartOptions options{.environment = EnvironmentInEmulatedHost()};
+  // A TPM is slower there than Cloud Hypervisor waits for it.
+  const char* preload = "MAYFLY_CH_TPM_PRELOAD";
+  options.environment.emplace(preload, internal::InstalledProgram("patient_tpm.so", preload));
   options.on_output = [&output](Stream stream, std::string_view bytes) { output.Write(stream, bytes); };
   std::vector<std::string> command = {fs::read_symlink("/proc/self/exe").string()};
   command.insert(command.end(), words.begin(), words.end());
@@ -84,7 +89,7 @@ int RunConformanceInEmulatedHost(const std::vector<std::string>& words, const fs
   Progress progress = [](std::string_view step) { status.Step(step); };
   try {
     for (const char* image : kImages) ImageStore().Find(image, progress);
-    Vm vm = BootEmulatedHost({.memory = kMemory, .shares = {report}, .iommu = true}, progress);
+    Vm vm = BootEmulatedHost({.memory = kMemory, .shares = {report}, .hugepages = kHugePages, .iommu = true}, progress);
     status.Clear();
     return Run(vm, words);
   } catch (...) {

@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 constexpr const char* kImage = "host";
 constexpr const char* kRootTag = "host";
 constexpr Bytes kSpareDisk(uint64_t{16} << 20);
+constexpr Bytes kHugePage(uint64_t{2} << 20);
 
 std::string ShareTag(size_t index) { return fmt::format("share{}", index); }
 
@@ -71,6 +72,11 @@ mount -t tmpfs shm dev/shm
 mount -t hugetlbfs huge dev/hugepages
 mount -t tmpfs run run
 )sh";
+  if (options.hugepages > Bytes()) {
+    const uint64_t count = options.hugepages.count() / kHugePage.count();
+    // Fewer come when memory is short, and nobody says so.
+    script += fmt::format("echo {0} > /proc/sys/vm/nr_hugepages\n[ $(cat /proc/sys/vm/nr_hugepages) = {0} ]\n", count);
+  }
   for (size_t i = 0; i < options.shares.size(); ++i) {
     std::string place = internal::ShellWord("/host/root" + DirectoryOf(options.shares[i]).string());
     script += fmt::format("mkdir -p {0}\nmount -t virtiofs {1} {0}\n", place, ShareTag(i));

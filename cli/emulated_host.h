@@ -27,6 +27,7 @@ struct EmulatedHostOptions {
   uint32_t cpus = 2;
   Bytes memory = Bytes(uint64_t{2} << 30);
   std::vector<std::filesystem::path> shares{};  // directories of this machine that it may write to
+  Bytes hugepages{};                            // of its memory, so much is for huge pages only
   bool iommu = false;  // it has one, and a disk to hand on to guests: MAYFLY_VFIO_DEVICE names it
 };
 

@@ -31,6 +31,7 @@ constexpr const char* kFooter =
 struct Flags {
   std::optional<std::string> cpus{};
   std::optional<std::string> memory{};
+  std::optional<std::string> hugepages{};
   std::vector<std::string> shares{};
   bool iommu = false;
   CommandFlags command{};
@@ -40,6 +41,12 @@ EmulatedHostOptions OptionsOf(const Flags& flags) {
   EmulatedHostOptions options;
   if (flags.cpus) options.cpus = ReadCount("--cpus", *flags.cpus);
   if (flags.memory) options.memory = ReadSize("--memory", *flags.memory);
+  if (flags.hugepages) options.hugepages = ReadSize("--hugepages", *flags.hugepages);
+  if (options.hugepages * 2 > options.memory) {
+    throw BadSpec({.summary = fmt::format("host: --hugepages: {} is more than half of its memory ({})",
+                                          ToString(options.hugepages), ToString(options.memory)),
+                   .next_step = "give it more by --memory"});
+  }
   options.iommu = flags.iommu;
   for (const std::string& share : flags.shares) options.shares.emplace_back(share);
   return options;
@@ -73,6 +80,8 @@ void AddHost(CLI::App& app, const std::optional<std::vector<std::string>>& words
   host.footer(kFooter);
   host.add_option("--cpus", flags->cpus, "Number of CPUs (2)")->type_name("N");
   host.add_option("--memory", flags->memory, "Memory, such as 4G (2G)")->type_name("SIZE");
+  host.add_option("--hugepages", flags->hugepages, "Of its memory, so much in huge pages of 2 MiB, such as 512M")
+      ->type_name("SIZE");
   host.add_option("--share", flags->shares, "Directory that the command may write to (repeatable)")
       ->type_name("DIR")
       ->allow_extra_args(false);

@@ -46,6 +46,12 @@ TEST(EmulatedHost, WithAnIommuHasADiskBehindItToHandOn) {
   EXPECT_THAT(SetUpScript({}), testing::Not(HasSubstr("vfio")));
 }
 
+TEST(EmulatedHost, HasTheHugePagesAskedForOrIsNotReady) {
+  EXPECT_THAT(SetUpScript({.hugepages = Bytes(64 << 20)}),
+              HasSubstr("echo 32 > /proc/sys/vm/nr_hugepages\n[ $(cat /proc/sys/vm/nr_hugepages) = 32 ]\n"));
+  EXPECT_THAT(SetUpScript({}), testing::Not(HasSubstr("nr_hugepages")));
+}
+
 TEST(EmulatedHost, AShareThatIsNoDirectoryIsRefused) {
   internal::TestDirectory directory;
   std::ofstream(directory / "file") << "x";
@@ -66,6 +72,7 @@ TEST(HostCommand, WrongCommandLinesAreRefusedBeforeAnythingStarts) {
         WrongRow{{"host", "ls"}, "mayfly host -- ls"},
         WrongRow{{"host", "--cpus", "0", "--", "ls"}, "host: cpus: 0 is not allowed"},
         WrongRow{{"host", "--user", "me", "--", "ls"}, "commands begin as root"},
+        WrongRow{{"host", "--memory", "1G", "--hugepages", "1G", "--", "ls"}, "more than half of its memory"},
         WrongRow{{"host", "--share", "/none", "--", "ls"}, "\"/none\" is no directory"}}) {
     Outcome outcome = RunMayfly(row.words);
     EXPECT_EQ(outcome.status.code, kRunFailed) << row.told;

@@ -185,7 +185,7 @@ REFUSAL_FOR(kNetworkMac, "the address of a group and one that is there twice are
 SCENARIO_FOR(kNetworkHotplug, "the guest has a NIC that was added, until it is removed") {
   Vm& vm = Boot({.machine = MachineKind::kPc});
   EXPECT_FALSE(vm.Stat("/sys/class/net/eth0"));
-  vm.machine().AddNic({.id = "hot", .kind = NicKind::kNat, .mac = kMac});
+  vm.machine().AddNic({.id = "hot", .kind = NicKind::kNone, .mac = kMac});
   vm.WaitForFile("/sys/class/net/eth0", Scaled(kSoon));
   EXPECT_THAT(vm.Exec("cat /sys/class/net/eth0/address"), Prints(fmt::format("{}\n", kMac)));
   vm.machine().RemoveDevice("hot");

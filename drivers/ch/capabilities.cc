@@ -17,6 +17,11 @@ using internal::DriverCapability;
 using internal::HasNic;
 using internal::kNotYet;
 
+bool WritesThrough(const MachineSpec& spec) {
+  return std::any_of(spec.disks.begin(), spec.disks.end(),
+                     [](const Disk& disk) { return disk.cache == DiskCache::kWritethrough; });
+}
+
 // One row for each capability, in the order of the matrix (checked by a test).
 constexpr auto kRows = std::to_array<DriverCapability>({
     {kLifecycleBoot, kYes, "vm.create and vm.boot"},
@@ -42,14 +47,15 @@ constexpr auto kRows = std::to_array<DriverCapability>({
     {kStorageHotplug, kYes, "vm.add-disk"},
     {kStorageResize, kYes, "vm.resize-disk of raw disks"},
     {kStorageCowClone, kYes, "reflink where the runtime directory has it, else a qcow2 overlay with backing_files"},
-    {kStorageCache, kNotWired, kNotYet},
+    {kStorageCache, kNotWired, "write back, or past the host's page cache; write through is not offered",
+     WritesThrough},
     {kStorageRateLimit, kYes, "rate_limiter_config; a limit is fixed once the machine is made"},
     {kStoragePmem, kYes, "virtio-pmem on a file of whole 2 MiB; vm.add-pmem"},
     {kNetworkNat, kNotWired, kNotYet, HasNic<NicKind::kNat>},
     {kNetworkTap, kYes, "a TAP device, of the host or made by the VMM"},
     {kNetworkSocketpair, kNotWired, kNotYet, HasNic<NicKind::kSocket>},
-    {kNetworkMac, kYes, "net.mac"},
-    {kNetworkHotplug, kNotWired, kNotYet},
+    {kNetworkMac, kYes, "net.mac and net.mtu"},
+    {kNetworkHotplug, kYes, "vm.add-net and vm.remove-device"},
     {kNetworkBridged, kNotWired, kNotYet, HasNic<NicKind::kBridged>},
     {kNetworkVhostUser, kNotWired, kNotYet, HasNic<NicKind::kVhostUser>},
     {kNetworkAttachmentSwap, kNever, "a NIC keeps its backend; vm.remove-device and vm.add-net give another NIC"},
@@ -71,12 +77,12 @@ constexpr auto kRows = std::to_array<DriverCapability>({
     {kPassthroughVfioUser, kYes, "user_devices: the socket of a server, with shared memory"},
     {kPassthroughHotplug, kYes, "vm.add-device, vm.add-vdpa and vm.add-user-device"},
     {kIntervmVsock, kYes, "vsock.sock in the directory of the VM"},
-    {kIntervmVsockHotplug, kNotWired, kNotYet},
+    {kIntervmVsockHotplug, kNotWired, "a machine has one vsock, and the guest's agent has it from the start"},
     {kIntervmL2Switch, kNotWired, kNotYet},
     {kPlatformRosetta, kNever, "Rosetta exists on Apple silicon only", [](const MachineSpec& s) { return s.rosetta; }},
     {kPlatformMacosGuest, kNever, "macOS runs as a guest of Apple's hosts only"},
     {kPlatformUefi, kNotWired, kNotYet, [](const MachineSpec& s) { return !s.boot.firmware.empty(); }},
-    {kPlatformTpm, kNotWired, kNotYet, [](const MachineSpec& s) { return s.tpm.has_value(); }},
+    {kPlatformTpm, kYes, "a swtpm"},
     {kPlatformWatchdog, kNotWired, kNotYet, [](const MachineSpec& s) { return s.watchdog.has_value(); }},
     {kPlatformGraphics, kNever, "Cloud Hypervisor emulates no display",
      [](const MachineSpec& s) { return s.graphics.has_value(); }},
@@ -104,6 +110,7 @@ const DriverCapability& RowOf(Capability capability) { return kRows.at(static_ca
 
 std::string WhyCannotSave(const MachineSpec& spec) {
   if (std::string why = internal::WhyDevicesAreNotCopied(spec); !why.empty()) return why;
+  if (spec.tpm) return "tpm: what it keeps is known to its swtpm only";
   if (!spec.passthrough.empty())
     return fmt::format("passthrough '{}': its state is in the device", spec.passthrough[0].id);
   for (const Nic& nic : spec.nics) {

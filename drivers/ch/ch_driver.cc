@@ -32,6 +32,11 @@ HostCheck KvmCheck() {
           "mayfly host -- CMD runs CMD where KVM works"};
 }
 
+HostCheck GuestDebugCheck(const Program& program) {
+  if (program.guest_debug) return {"ch_guest_debug", HostCheck::Result::kPass, "built with guest_debug", ""};
+  return {"ch_guest_debug", HostCheck::Result::kWarn, "this Cloud Hypervisor was built without guest_debug", ""};
+}
+
 class ChDriver final : public Driver {
  public:
   std::string_view Name() const override { return "ch"; }
@@ -50,8 +55,9 @@ ProbeReport ChDriver::Probe() {
   try {
     Program program = FindCloudHypervisor();
     report.version = fmt::format("{} ({})", program.Text(), program.path.string());
-    report.checks = {{"cloud_hypervisor", HostCheck::Result::kPass, report.version, ""}, KvmCheck()};
-    missing = report.checks.back();
+    missing = KvmCheck();
+    report.checks = {
+        {"cloud_hypervisor", HostCheck::Result::kPass, report.version, ""}, missing, GuestDebugCheck(program)};
   } catch (const Error& error) {
     missing = {"cloud_hypervisor", HostCheck::Result::kFail, error.text().summary, error.text().next_step};
     report.checks.push_back(missing);

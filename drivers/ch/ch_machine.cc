@@ -6,12 +6,14 @@
 #include <mayfly/internal/io_thread.h>
 #include <mayfly/internal/spec_devices.h>
 #include <mayfly/internal/start_failure.h>
+#include <mayfly/internal/swtpm.h>
 #include <mayfly/internal/unix_listener.h>
 #include <mayfly/internal/virtiofsd.h>
 
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <utility>
 
 #include "drivers/ch/api_error.h"
@@ -65,6 +67,7 @@ ChMachine::ChMachine(Program program, MachineSpec spec, Sandbox sandbox, Patienc
       program_(std::move(program)),
       patience_(patience),
       disks_(internal::PrepareDisks(spec_, sandbox_)) {
+  if (spec_.tpm) internal::MakeTpmState(*spec_.tpm, sandbox_.Path(kTpmState));
   for (Nic& nic : spec_.nics) {
     if (!nic.mac.empty()) continue;
     nic.mac = internal::RandomMac();
@@ -102,13 +105,20 @@ std::vector<std::unique_ptr<internal::Process>> ChMachine::StartServers() const 
   for (size_t i = 0; i < spec_.shares.size(); ++i) {
     servers.push_back(ServeShare(spec_.shares[i], i));
   }
+  if (spec_.tpm) {
+    servers.push_back(
+        internal::ServeTpmAgain(sandbox_.Inner("tpm-server"), sandbox_.Path(kTpmState), sandbox_.Path(kTpmSocket)));
+  }
   return servers;
 }
 
 VmmProcess::Options ChMachine::ProcessOptions(int agent_listener) {
+  // Set where a TPM is slower than Cloud Hypervisor waits for it.
+  const char* patience = std::getenv("MAYFLY_CH_TPM_PRELOAD");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
   return {.program = program_,
           .log = vmm_log_path(),
           .console = console_path(),
+          .preload = spec_.tpm && patience != nullptr ? patience : "",
           .agent_listener = agent_listener,
           .on_event = [this](const VmmEvent& event) { OnEvent(event); },
           .on_exit = [this](const VmmExit& exit) { OnExit(exit); }};
@@ -269,6 +279,7 @@ void ChMachine::OnExit(const VmmExit& exit) {
   if (status().state == MachineState::kFailed) return;
   if (!ending_.empty()) return SetState(MachineState::kStopped, ending_);
   std::string reason = fmt::format("Cloud Hypervisor ended: {}", exit.status.ToString());
+  if (exit.status.signal == SIGSYS) reason += ": its seccomp filter denied a system call";
   if (!exit.last_words.empty()) reason += "; " + exit.last_words.back();
   SetState(MachineState::kFailed, reason);
 }

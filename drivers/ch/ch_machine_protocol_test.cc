@@ -19,6 +19,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "drivers/ch/program.h"
 
@@ -140,6 +141,45 @@ TEST_F(ScriptedMachine, AnEndThatNobodyAskedForIsAFailureWithExitCodeZeroToo) {
   EXPECT_THAT(ErrorOf<VmmDied>([&] { machine->Counters(); }), HasSubstr("exit code 0"));
   EXPECT_EQ(machine->status().state, MachineState::kFailed);
   EXPECT_THAT(machine->status().reason, HasSubstr("Cloud Hypervisor ended: exit code 0"));
+}
+
+struct DeathRow {
+  const char* endpoint;
+  void (*call)(ChMachine& machine, const fs::path& directory);
+};
+
+TEST_F(ScriptedMachine, AVmmThatIsKilledInACallIsAFailureThatSaysHowItEndedAndCanBeBootedAgain) {
+  for (const DeathRow& row : {
+           DeathRow{"vm.create", [](ChMachine& m, const fs::path&) { m.Boot(); }},
+           DeathRow{"vm.boot", [](ChMachine& m, const fs::path&) { m.Boot(); }},
+           DeathRow{"vm.reboot", [](ChMachine& m, const fs::path&) { m.Reset(); }},
+           DeathRow{"vm.pause", [](ChMachine& m, const fs::path&) { m.Pause(); }},
+           DeathRow{"vm.resize", [](ChMachine& m, const fs::path&) { m.ResizeCpus(1); }},
+           DeathRow{"vm.add-disk", [](ChMachine& m, const fs::path&) { m.AddDisk({.id = "hot", .size = 1_MiB}); }},
+           DeathRow{"vm.snapshot", [](ChMachine& m, const fs::path& d) { m.Snapshot(d / "saved"); }},
+           DeathRow{"vm.nmi", [](ChMachine& m, const fs::path&) { m.InjectNmi(); }},
+       }) {
+    auto machine = Make(std::string(row.endpoint) + " signal 9");
+    EXPECT_THAT(ErrorOf<VmmDied>([&] {
+                  if (std::string_view(row.endpoint) != "vm.create" && std::string_view(row.endpoint) != "vm.boot") {
+                    machine->Boot();
+                  }
+                  row.call(*machine, directory_.path());
+                }),
+                HasSubstr("SIGKILL"))
+        << row.endpoint;
+    EXPECT_EQ(machine->status().state, MachineState::kFailed) << row.endpoint;
+    EXPECT_FALSE(fs::exists(directory_ / "saved")) << row.endpoint;
+    std::ofstream(script()) << "";
+    machine->Boot();
+    EXPECT_EQ(machine->status().state, MachineState::kRunning) << row.endpoint;
+  }
+}
+
+TEST_F(ScriptedMachine, AVmmWhoseSeccompFilterDeniesACallSaysThatItWasThat) {
+  auto machine = Boot("vm.counters signal 31");
+  EXPECT_THAT(ErrorOf<VmmDied>([&] { machine->Counters(); }), HasSubstr("seccomp"));
+  EXPECT_EQ(machine->status().state, MachineState::kFailed);
 }
 
 TEST_F(ScriptedMachine, ARemovalThatTheGuestNeverAcknowledgesIsToldInTime) {

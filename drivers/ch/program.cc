@@ -32,7 +32,9 @@ std::string VersionText(const std::filesystem::path& path) {
   static auto* known = new std::map<std::string, std::string>;
   std::lock_guard lock(mutex);
   std::string& text = (*known)[IdentityOf(path)];
-  if (text.empty()) text = internal::RunCommand({path.string(), "--version"}, Scaled(std::chrono::seconds(10))).out;
+  if (text.empty()) {
+    text = internal::RunCommand({path.string(), "-v", "--version"}, Scaled(std::chrono::seconds(10))).out;
+  }
   return text;
 }
 
@@ -44,6 +46,7 @@ std::optional<Program> ParseVersion(std::string_view output) {
   std::string_view number = output.substr(kBefore.size());
   number = number.substr(0, number.find_first_of(" \r\n"));
   Program program{.version = "v" + std::string(number)};
+  program.guest_debug = output.find("\"guest_debug\"") != std::string_view::npos;
   auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), program.major);
   if (error != std::errc() || end == number.data() + number.size() || *end != '.') return std::nullopt;
   return program;
@@ -63,7 +66,7 @@ Program FindCloudHypervisor() {
   std::optional<Program> program = ParseVersion(output);
   if (!program) {
     throw HostLacks(
-        {.summary = fmt::format("{} is no Cloud Hypervisor: `--version` does not print one", path->string()),
+        {.summary = fmt::format("{} is no Cloud Hypervisor: `-v --version` does not print one", path->string()),
          .notes = {fmt::format("it printed: {}", output.substr(0, output.find('\n')).substr(0, 200))},
          .next_step = kFix});
   }

@@ -24,10 +24,11 @@ struct Program {
   std::filesystem::path path{};
   std::string version{};  // "v53.0.0"
   int major = 0;
+  bool guest_debug = false;  // built with the cargo feature of that name
   std::string Text() const { return "Cloud Hypervisor " + version; }
 };
 
-// Reads what `--version` prints; nothing when it is no such text.
+// Reads what `-v --version` prints; nothing when it is no such text.
 std::optional<Program> ParseVersion(std::string_view output);
 
 Program FindCloudHypervisor();

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace mayfly::ch {
 namespace {
 
@@ -11,6 +13,12 @@ TEST(Program, ReadsTheVersion) {
   EXPECT_EQ(program->major, 53);
   EXPECT_EQ(program->Text(), "Cloud Hypervisor v53.0.0");
   EXPECT_EQ(ParseVersion("cloud-hypervisor v51.1-dirty")->major, 51);
+}
+
+TEST(Program, KnowsWhetherItWasBuiltToDebugGuests) {
+  constexpr const char* kText = "cloud-hypervisor v53.0.0\nMigration Protocol Versions: 0\nEnabled features: ";
+  EXPECT_FALSE(ParseVersion(kText + std::string(R"(["io_uring", "kvm"])"))->guest_debug);
+  EXPECT_TRUE(ParseVersion(kText + std::string(R"(["guest_debug", "io_uring", "kvm"])"))->guest_debug);
 }
 
 TEST(Program, KnowsWhatIsNone) {

@@ -6,6 +6,7 @@
 //   vm.boot 500 ["The VM could not boot","No such file"]      answers that
 //   vm.pause 204 vm/paused                                    tells these events and then answers
 //   vm.create exit 1                                          ends
+//   vm.create signal 9                                        is ended
 //   vm.info hang                                              never answers
 //
 // Without a rule a request does what it does in the real one, as far as the driver looks. The requests are appended to
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -29,7 +31,7 @@ constexpr int kApi = 3;
 constexpr int kEvents = 4;
 
 struct Rule {
-  std::string kind{};  // an HTTP status, "exit" or "hang"
+  std::string kind{};  // an HTTP status, "exit", "signal" or "hang"
   std::string rest{};
 };
 
@@ -96,6 +98,7 @@ void SaveTo(const std::string& body) {
 void Answer(int connection, const Rule& rule) {
   if (rule.kind == "exit") std::_Exit(std::atoi(rule.rest.c_str()));
   while (rule.kind == "hang") pause();
+  if (rule.kind == "signal") raise(std::atoi(rule.rest.c_str()));
   bool has_body = rule.rest.starts_with('[') || rule.rest.starts_with('{');
   if (!has_body) TellEvents(rule.rest);
   std::string head = "HTTP/1.1 " + rule.kind + " \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n";

@@ -82,10 +82,6 @@ void RequirePossible(const MachineSpec& spec) {
   if (spec.iommu) refuse("iommu: true: the driver gives Cloud Hypervisor's machines no IOMMU");
   if (!spec.rng) refuse("rng: false: a machine of Cloud Hypervisor always has virtio-rng");
   if (spec.topology.threads > 2) refuse("topology.threads: at most two threads a core");
-  for (const Nic& nic : spec.nics) {
-    if (nic.kind == NicKind::kNone)
-      refuse(fmt::format("nics: '{}': kind \"none\": a NIC here is always connected", nic.id));
-  }
 }
 
 }  // namespace
@@ -189,6 +185,7 @@ VmConfig ConfigOf(const MachineSpec& spec, const std::vector<PreparedDisk>& disk
   }
   if (HasSharedMemory(spec)) ShareMemory(config);
   if (spec.pvpanic) config.pvpanic = true;
+  if (spec.tpm) config.tpm = TpmConfig{.socket = kTpmSocket};
   for (size_t node = 0; node < spec.zones.size(); ++node) {
     config.numa.push_back({.guest_numa_id = static_cast<uint32_t>(node),
                            .cpus = spec.zones[node].cpus,

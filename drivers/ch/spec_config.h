@@ -18,11 +18,13 @@ inline constexpr uint32_t kAgentPort = 28006;
 // What the VM's directory has besides its disks.
 inline constexpr const char* kVsockFile = "vsock.sock";
 inline constexpr const char* kSerialSocket = "serial.sock";
+inline constexpr const char* kTpmSocket = "tpm.sock";
+inline constexpr const char* kTpmState = "tpm";  // a directory
 
 DiskConfig ConfigOf(const internal::PreparedDisk& disk);
 // The TAP device of a NIC: the spec's, else one that Cloud Hypervisor makes under a name that follows from the MAC.
 std::string TapOf(const Nic& nic);
-// A NIC of kind tap, with a MAC.
+// A NIC of kind tap, or of kind none, which is a TAP device that nobody uses; with a MAC.
 NetConfig ConfigOf(const Nic& nic);
 
 FsConfig ConfigOf(const Share& share, const std::filesystem::path& socket);

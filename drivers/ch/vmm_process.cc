@@ -150,11 +150,14 @@ VmmProcess::VmmProcess(const Sandbox& sandbox, Options options) {
   std::vector<std::string> words = {options.program.path.string(), "--api-socket", fmt::format("fd={}", kApiDescriptor),
                                     "--event-monitor", fmt::format("fd={}", kEventDescriptor)};
   if (options.program.major >= kVersionWithNoShutdown) words.emplace_back("--no-shutdown");
+  std::vector<std::pair<std::string, std::string>> environment;
+  if (!options.preload.empty()) environment.emplace_back("LD_PRELOAD", options.preload);
   child_ = sandbox.Start({.argv = std::move(words),
                           .stdin_path = options.standard_input,
                           .stdout_path = options.console,
                           .stderr_path = options.log,
                           .inherit = {{listener.get(), kApiDescriptor}, {written.get(), kEventDescriptor}},
+                          .environment = std::move(environment),
                           .working_directory = sandbox.directory(),
                           .grace = Duration::zero()});
   if (!options.servers.empty()) {

@@ -46,6 +46,7 @@ class VmmProcess {
     std::filesystem::path log{};
     std::filesystem::path console{};  // its standard output
     std::filesystem::path standard_input{"/dev/null"};
+    std::string preload{};  // a library that is loaded into it
     // Where the guest's agent is awaited; it is shut down when the VMM has ended. Not owned, but copied.
     int agent_listener = -1;
     std::vector<std::unique_ptr<internal::Process>> servers{};  // what it needs and ends with, such as virtiofsd

@@ -5,7 +5,8 @@
 //   // the VMM connects to tpm.sock
 //
 // It listens before ServeTpm returns, so the VMM may connect at once; it serves one connection and ends with it. What
-// the TPM shall keep it writes to its directory when the guest asks for it, so a power cut loses nothing.
+// the TPM shall keep it writes to its directory when the guest asks for it, so a power cut loses nothing. For a VMM
+// that connects anew at each restart of its guest there is ServeTpmAgain.
 #pragma once
 
 #include <mayfly/internal/process.h>
@@ -30,5 +31,8 @@ std::vector<std::string> SwtpmCommand(const std::string& program, const std::fil
 // Throws HostLacks when there is no swtpm. Its log is the sandbox's swtpm.log.
 std::unique_ptr<Process> ServeTpm(const Sandbox& sandbox, const std::filesystem::path& directory,
                                   const std::filesystem::path& socket);
+// There is always one that answers. `sandbox`: one of its own (Sandbox::Inner).
+std::unique_ptr<Process> ServeTpmAgain(Sandbox sandbox, const std::filesystem::path& directory,
+                                       const std::filesystem::path& socket);
 
 }  // namespace mayfly::internal
