@@ -9,6 +9,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -51,10 +52,10 @@ TEST(ConformanceOfRealGuests, IsNotVerifiedWhereTheBackendIsNotThere) {
 pid_t FindQemu(const std::filesystem::path& runtime) {
   for (Deadline deadline = Deadline::After(Scaled(std::chrono::seconds(60))); !deadline.Passed();) {
     for (pid_t pid : internal::ProcessesThatKnow(runtime.string(), {"environ"})) {
-      std::ifstream stream("/proc/" + std::to_string(pid) + "/comm");
-      std::string name;
-      std::getline(stream, name);
-      if (name.starts_with("qemu-system")) return pid;
+      // A VM's, not one that is only asked for its version.
+      std::ifstream stream("/proc/" + std::to_string(pid) + "/cmdline");
+      std::string words{std::istreambuf_iterator<char>(stream), {}};
+      if (words.find("guest=") != std::string::npos) return pid;
     }
   }
   return -1;

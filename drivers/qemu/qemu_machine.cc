@@ -286,6 +286,7 @@ void QemuMachine::Reset() {
   if (!timeline_.WaitFor(is_reset, CommandDeadline(), from)) {
     throw Timeout({.summary = fmt::format("'{}' (qemu): QEMU did not reset the machine", name())});
   }
+  RunOnIoThread([] {});  // the event has been handled: the machine is not Ready any more
 }
 
 UniqueFd QemuMachine::ConnectAgent() {

@@ -81,7 +81,7 @@ TEST(ImageDebian, DoesWhatItsSeedSays) {
                        "version: 2\n"
                        "ethernets:\n"
                        "  eth0: {addresses: [192.0.2.7/24]}\n"};
-  spec.nics.push_back({.id = "lan", .kind = NicKind::kNone});
+  spec.nics.push_back({.id = "lan", .kind = NicKind::kNat});  // networkd wants a carrier
   Vm vm = Vm::Boot(spec);
   vm.WaitForFile("/run/cloud-init/result.json", kLong);
   EXPECT_THAT(vm.ReadFile("/run/cloud-init/result.json"), HasSubstr("\"errors\": []"));

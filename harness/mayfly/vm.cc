@@ -187,9 +187,10 @@ void Vm::Impl::AwaitReady(size_t from, Clock::time_point began, Deadline deadlin
   auto refused = [](const Event& event) { return event.source == "agent" && event.name == "refused"; };
   auto over = [&](const Event& event) {
     if (refused(event) || event.name == "panic" || event.name == "GUEST_PANICKED") return true;
-    return event.source == "mayfly" && event.name == "state" &&
-           (event.detail.starts_with("Ready") || event.detail.starts_with("Stopped") ||
-            event.detail.starts_with("Failed"));
+    if (event.source != "mayfly" || event.name != "state") return false;
+    // A guest that got ready and was reset since then is awaited anew.
+    if (event.detail.starts_with("Ready")) return machine_->status().state == MachineState::kReady;
+    return event.detail.starts_with("Stopped") || event.detail.starts_with("Failed");
   };
   // The state is asked besides the event: a machine that was handed over may have died before `from`.
   bool down = IsDown(machine_->status());

@@ -60,6 +60,7 @@ class VirtualMachine::State : public std::enable_shared_from_this<State> {
   dispatch_queue_t queue() const { return queue_; }
 
   // `use` gets the machine and a handler for the framework, which may be called later. Whatever it throws is told.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): the block has a copy of `done`, never a reference
   void Use(const char* doing, Done done, void (^use)(VZVirtualMachine* machine, void (^handler)(NSError* error))) {
     std::shared_ptr<State> self = shared_from_this();
     void (^handler)(NSError*) = ^(NSError* error) {

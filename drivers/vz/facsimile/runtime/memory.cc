@@ -134,8 +134,9 @@ void objc_storeStrong(Id* place, Id object) {
 
 // --- Autorelease --------------------------------------------------------------------------------------------------
 void* objc_autoreleasePoolPush() {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): a token that nobody follows
   return reinterpret_cast<void*>(facsimile::t_pool.size() + 1);
-}  // NOLINT(performance-no-int-to-ptr): a token
+}
 
 void objc_autoreleasePoolPop(void* token) {
   size_t size = reinterpret_cast<size_t>(token) - 1;
