@@ -22,6 +22,7 @@ typedef long NSInteger;
 typedef unsigned long NSUInteger;
 typedef double NSTimeInterval;
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): names, not values
 #define NS_ENUM(type, name) \
   enum name : type name;    \
   enum name : type
