@@ -22,10 +22,11 @@ typedef long NSInteger;
 typedef unsigned long NSUInteger;
 typedef double NSTimeInterval;
 
-// NOLINTNEXTLINE(bugprone-macro-parentheses): names, not values
+// NOLINTBEGIN(bugprone-macro-parentheses): names, not values
 #define NS_ENUM(type, name) \
   enum name : type name;    \
   enum name : type
+// NOLINTEND(bugprone-macro-parentheses)
 #define NS_ASSUME_NONNULL_BEGIN _Pragma("clang assume_nonnull begin")
 #define NS_ASSUME_NONNULL_END _Pragma("clang assume_nonnull end")
 #ifdef MAYFLY_FACSIMILE_ITSELF
